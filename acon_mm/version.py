@@ -1,0 +1,3 @@
+"""The version of acon_mm."""
+
+__version__ = '0.1.0'

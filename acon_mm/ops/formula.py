@@ -1,0 +1,117 @@
+"""Closed forms of *Activate or Not* (https://arxiv.org/abs/2009.04759), Eq. 1 to 8.
+
+With ``d = p1 - p2``, ``z = beta * d * x``, ``s = sigmoid(z)`` and ``t = s * (1 - s)``::
+
+    y     = x * (d * s + p2)
+    dy/dx = p2 + d * h,  h = s + z * t
+
+``h`` runs from 0 to 1 and overshoots both ends by 0.0998, at ``|z| = 2.39936``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .broadcast import align_all
+
+# The positive root of (z - 2) * exp(z) = z + 2, where the derivative of h vanishes (the equation
+# after Eq. 7). There s = 1/2 + 1/z, which turns h = s + z * s * (1 - s) into 1/2 + z / 4.
+_Z_EXTREME = 2.399357280515468
+_H_MAX = 0.5 + _Z_EXTREME / 4
+
+
+def smooth_maximum(xs: Sequence[Tensor], beta: Tensor | float) -> Tensor:
+    """Compute the smooth maximum of any number of tensors (Eq. 1).
+
+    It is the mean of ``xs`` weighted by ``softmax(beta * xs)``: the maximum for a large ``beta``,
+    the arithmetic mean for ``beta = 0``, the minimum for a large negative ``beta``.
+
+    Args:
+        xs: One or more tensors of shapes that broadcast together.
+        beta: The switching factor, a finite number or a tensor that broadcasts against ``xs``.
+
+    Returns:
+        A tensor of the broadcast shape. It does not overflow for a large ``beta``, since softmax
+        subtracts the largest exponent first.
+
+    Raises:
+        ValueError: If ``xs`` is empty.
+
+    Examples:
+        >>> import torch
+        >>> xs = [torch.tensor(1.0), torch.tensor(3.0)]
+        >>> smooth_maximum(xs, 0.0), smooth_maximum(xs, 1e4)
+        (tensor(2.), tensor(3.))
+    """
+    if len(xs) == 0:
+        raise ValueError('xs must hold at least one tensor, but it is empty')
+    stacked = torch.stack(torch.broadcast_tensors(*xs))
+    weights = torch.softmax(beta * stacked, dim=0)
+    return (weights * stacked).sum(dim=0)
+
+
+def acon_formula(
+    x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> Tensor:
+    """Compute ACON (Eq. 4) with plain torch operations, differentiable any number of times.
+
+    The product ``x * (d * s + p2)`` is what stays finite: the published ``d * x * s + p2 * x``
+    is ``inf - inf`` for an infinite ``x`` once ``p2`` is negative. Arguments and result as in
+    :func:`acon_mm.ops.acon`.
+    """
+    wide, p1, p2, beta = align_all(x, p1, p2, beta)
+    d = p1 - p2
+    return (wide * (d * torch.sigmoid(beta * d * wide) + p2)).to(x.dtype)
+
+
+def acon_grad(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
+    """Compute the first derivative of ACON with respect to ``x`` (Eq. 5), ``beta`` held fixed.
+
+    Args:
+        x: A float tensor of shape ``(N, C, ...)``.
+        p1: The slope for large ``x``, shape ``(C,)``, or see :func:`acon_mm.ops.acon`.
+        p2: The slope for small ``x``, likewise.
+        beta: The switching factor, likewise.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+
+    Raises:
+        ValueError: If a parameter's shape does not fit ``x``.
+    """
+    wide, p1, p2, beta = align_all(x, p1, p2, beta)
+    d = p1 - p2
+    z = beta * d * wide
+    # s * (1 - s) from exp(-|z|): 1 - s would lose all its digits for z > 16 in float32.
+    e = torch.exp(-z.abs())
+    t = e / (1 + e) ** 2
+    # z * t is 0 at infinity, where the product would be inf * 0.
+    zt = torch.where(t == 0, torch.zeros_like(t), z * t)
+    return (p2 + d * (torch.sigmoid(z) + zt)).to(x.dtype)
+
+
+def acon_grad_bounds(
+    p1: Tensor | float, p2: Tensor | float
+) -> tuple[Tensor | float, Tensor | float]:
+    """Compute the bounds of ACON's first derivative for ``beta > 0`` (Eq. 8).
+
+    Args:
+        p1: The slope for large ``x``, a number or a tensor.
+        p2: The slope for small ``x``, a number or a tensor that broadcasts with ``p1``.
+
+    Returns:
+        The lower and the upper bound: ``1.0998 * p2 - 0.0998 * p1`` and
+        ``1.0998 * p1 - 0.0998 * p2`` when ``p1 > p2``, exchanged otherwise. They are attained at
+        ``|beta * (p1 - p2) * x| = 2.39936``. Numbers in, numbers out.
+
+    Examples:
+        >>> lower, upper = acon_grad_bounds(1.0, 0.0)  # Swish
+        >>> f'{lower:.4f} {upper:.4f}'
+        '-0.0998 1.0998'
+    """
+    a = p2 + (p1 - p2) * _H_MAX
+    b = p1 + (p2 - p1) * _H_MAX
+    if isinstance(a, Tensor):
+        return torch.minimum(a, b), torch.maximum(a, b)
+    return min(a, b), max(a, b)

@@ -1,0 +1,60 @@
+"""Build an activation from a config and the channel count that its block knows."""
+
+import inspect
+
+from torch import nn
+
+from acon_mm.registry import MODELS
+
+OWN_TYPES = ('acon_mm.AconA', 'acon_mm.AconB', 'acon_mm.AconC', 'acon_mm.MetaAcon')
+
+
+def build_activation(act_cfg: dict, num_channels: int) -> nn.Module:
+    """Build an activation layer for a feature map of ``num_channels`` channels.
+
+    mmcv's ``build_activation_layer`` passes no channel count, which per-channel activations need.
+    This helper passes it to every class that has the argument ``num_channels``, and, as mmcv's
+    ``ConvModule`` does, ``inplace=True`` to classes that have the argument ``inplace``.
+
+    Args:
+        act_cfg: A config with the key ``type``: ``'acon_mm.MetaAcon'``, ``'ReLU'``, or any other
+            activation in mmengine's registry.
+        num_channels: The size of dimension 1 of the activation's input.
+
+    Returns:
+        The activation module.
+
+    Raises:
+        ValueError: If ``act_cfg`` is no dict, has no ``type``, names one that is not registered,
+            or the class does not take an argument of it.
+
+    Examples:
+        >>> build_activation(dict(type='acon_mm.AconC'), 8)
+        AconC(8, init='paper')
+        >>> build_activation(dict(type='ReLU'), 8)
+        ReLU(inplace=True)
+    """
+    if not isinstance(act_cfg, dict) or 'type' not in act_cfg:
+        raise ValueError(
+            f"act_cfg must be a dict with the key 'type', such as "
+            f"dict(type='acon_mm.MetaAcon') or dict(type='ReLU'), but it is {act_cfg!r}"
+        )
+    args = dict(act_cfg)
+    kind = args.pop('type')
+    cls = kind if isinstance(kind, type) else MODELS.get(kind)
+    if cls is None:
+        raise ValueError(
+            f'act_cfg names the type {kind!r}, which is not registered: use one of '
+            f"{', '.join(OWN_TYPES)}, or an activation of torch such as 'ReLU' or 'SiLU'"
+        )
+    args.pop('_scope_', None)  # mmengine adds it to what a config inherits from a package
+    signature = inspect.signature(cls)
+    if 'num_channels' in signature.parameters:
+        args.setdefault('num_channels', num_channels)
+    if 'inplace' in signature.parameters:
+        args.setdefault('inplace', True)
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        raise ValueError(f'act_cfg {act_cfg!r} does not fit {kind}: {error}') from error
+    return cls(**args)

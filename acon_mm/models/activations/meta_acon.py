@@ -1,0 +1,152 @@
+"""Meta-ACON of *Activate or Not* (https://arxiv.org/abs/2009.04759), section 3.1 and Table 5."""
+
+import logging
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from acon_mm.ops import acon
+from acon_mm.ops.broadcast import compute_dtype
+from acon_mm.registry import MODELS
+
+from .acon import TwoSlopeActivation
+
+MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
+
+_said_that_a_norm_fell_back = False
+
+
+@MODELS.register_module()
+class MetaAcon(TwoSlopeActivation):
+    """Apply ACON-C with a switching factor that is computed from the input.
+
+    ======================  ==========================================================
+    ``manner``              switching factor (Table 5)
+    ======================  ==========================================================
+    ``'channel_wise'``      ``sigmoid(fc2(fc1(GAP(x))))``, one a sample and channel
+    ``'layer_wise'``        ``sigmoid(sum over channels of GAP(x))``, one a sample
+    ``'pixel_wise'``        ``sigmoid(x)``, one an element
+    ======================  ==========================================================
+
+    The channel-wise manner has two 1×1 convolutions with bias, ``fc1`` and ``fc2``, each followed
+    by a norm, ``bn1`` and ``bn2``, and no non-linearity between them, as in the authors' code. In
+    all manners the slopes ``p1`` and ``p2`` are parameters of shape ``(C,)``.
+
+    A batch norm cannot train on one value a channel, which is what the pooled map of a single
+    sample holds. It then normalises with its running statistics, leaves them as they are, and the
+    first time a warning is logged. A ``SyncBN`` that sees more samples in other processes is not
+    affected.
+
+    Args:
+        num_channels: The number of channels ``C``.
+        manner: How the switching factor is computed, see the table.
+        reduction: ``r``; the hidden width is ``max(r, C // r)``. Channel-wise only.
+        depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight a channel, hidden width
+            ``C``), which the paper uses to save parameters in ResNet-152. Channel-wise only.
+        norm_cfg: The config of the norms after ``fc1`` and ``fc2``, ``dict(type='BN')`` or
+            ``dict(type='SyncBN')``; None for no norm. Channel-wise only.
+        init: ``'paper'`` (``p1 = 1``, ``p2 = 0``) or ``'normal'`` (both from N(0, 1)).
+        inplace: Ignored.
+
+    Shape:
+        - Input: ``(N, C, ...)``, any float dtype; ``(N, C)`` counts as a map of one pixel.
+        - Output: shape and dtype of the input.
+
+    Raises:
+        ValueError: If ``manner`` or ``init`` is not one of the accepted values, or ``reduction``
+            is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        manner: str = 'channel_wise',
+        reduction: int = 16,
+        depthwise: bool = False,
+        norm_cfg: dict | None = dict(type='BN'),  # noqa: B006
+        init: str = 'paper',
+        inplace: bool = False,
+    ) -> None:
+        super().__init__(num_channels, init)
+        if manner not in MANNERS:
+            raise ValueError(f'manner must be one of {MANNERS}, but it is {manner!r}')
+        if not isinstance(reduction, int) or reduction < 1:
+            raise ValueError(f'reduction must be a positive integer, but it is {reduction!r}')
+        self.manner = manner
+        if manner == 'channel_wise':
+            hidden = num_channels if depthwise else max(reduction, num_channels // reduction)
+            groups = num_channels if depthwise else 1
+            self.fc1 = nn.Conv2d(num_channels, hidden, 1, groups=groups)
+            self.bn1 = build_norm_layer(norm_cfg, hidden)[1] if norm_cfg else nn.Identity()
+            self.fc2 = nn.Conv2d(hidden, num_channels, 1, groups=groups)
+            self.bn2 = build_norm_layer(norm_cfg, num_channels)[1] if norm_cfg else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the slopes, the two convolutions and their norms to their first values."""
+        super().reset_parameters()
+        if self.manner == 'channel_wise':
+            for layer in (self.fc1, self.bn1, self.fc2, self.bn2):
+                if hasattr(layer, 'reset_parameters'):
+                    layer.reset_parameters()
+
+    def switching_factor(self, x: Tensor) -> Tensor:
+        """Compute the switching factor of each sample.
+
+        Args:
+            x: A float tensor of shape ``(N, C, ...)``.
+
+        Returns:
+            A tensor of values in (0, 1) and of shape ``(N, C)`` (channel-wise), ``(N, 1)``
+            (layer-wise) or ``x.shape`` (pixel-wise).
+        """
+        if self.manner == 'pixel_wise':
+            return torch.sigmoid(x)
+        # A float16 sum over a 200 × 304 map would overflow or lose three digits.
+        pooled = x.flatten(2).mean(2, dtype=compute_dtype(x)) if x.dim() > 2 else x
+        if self.manner == 'layer_wise':
+            return torch.sigmoid(pooled.sum(1, keepdim=True, dtype=compute_dtype(x)))
+        hidden = pooled[:, :, None, None].to(self.fc1.weight.dtype)
+        hidden = normalise(self.bn1, self.fc1(hidden))
+        hidden = normalise(self.bn2, self.fc2(hidden))
+        return torch.sigmoid(hidden).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return acon(x, self.p1, self.p2, self.switching_factor(x))
+
+    def extra_repr(self) -> str:
+        return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}'
+
+
+def normalise(norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply a norm to a 1×1 map, with its running statistics where a batch of one is all there is.
+
+    Args:
+        norm: A batch norm, or any other module, which is then just called.
+        x: A float tensor of shape ``(N, C, 1, 1)``.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    global _said_that_a_norm_fell_back
+    if not (isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1):
+        return norm(x)
+    if isinstance(norm, nn.SyncBatchNorm) and get_world_size(norm.process_group) > 1:
+        return norm(x)
+    if not _said_that_a_norm_fell_back:
+        _said_that_a_norm_fell_back = True
+        print_log(
+            'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '
+            'its running statistics for such batches. Train with more samples a process or with '
+            "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch.",
+            logger='current',
+            level=logging.WARNING,
+        )
+    return F.batch_norm(
+        x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+    )

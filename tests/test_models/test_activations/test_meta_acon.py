@@ -1,0 +1,134 @@
+import logging
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch import nn
+from torch.nn import functional as F
+
+from acon_mm.models import MetaAcon
+from acon_mm.models.activations import meta_acon
+from acon_mm.ops import smooth_maximum
+
+
+def randomise(module):
+    for p in module.parameters():
+        nn.init.normal_(p)
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.normal_(m.running_mean)
+            nn.init.uniform_(m.running_var, 0.5, 2)
+    return module
+
+
+def two_lines(act, x):
+    return [x * p.view(1, -1, 1, 1) for p in (act.p1, act.p2)]
+
+
+def batch_norm(x, bn):
+    return (x - bn.running_mean) / (bn.running_var + bn.eps).sqrt() * bn.weight + bn.bias
+
+
+def test_the_channel_wise_switching_factor_is_that_of_the_authors():
+    act = randomise(MetaAcon(40)).eval()
+    x = torch.randn(3, 40, 6, 5)
+    hidden = x.mean(2).mean(2) @ act.fc1.weight[:, :, 0, 0].T + act.fc1.bias
+    hidden = batch_norm(hidden, act.bn1) @ act.fc2.weight[:, :, 0, 0].T + act.fc2.bias
+    beta = torch.sigmoid(batch_norm(hidden, act.bn2))
+    expected = smooth_maximum(two_lines(act, x), beta[:, :, None, None])
+    torch.testing.assert_close(act(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_depth_wise_switching_factor_mixes_no_channels():
+    act = randomise(MetaAcon(40, depthwise=True)).eval()
+    assert act.fc1.weight.shape == act.fc2.weight.shape == (40, 1, 1, 1)
+    x = torch.randn(3, 40, 6, 5)
+    hidden = batch_norm(x.mean((2, 3)) * act.fc1.weight.flatten() + act.fc1.bias, act.bn1)
+    hidden = batch_norm(hidden * act.fc2.weight.flatten() + act.fc2.bias, act.bn2)
+    torch.testing.assert_close(act.switching_factor(x), torch.sigmoid(hidden))
+
+
+def test_the_layer_wise_switching_factor_is_one_number_a_sample():
+    act = MetaAcon(40, manner='layer_wise')
+    x = torch.randn(3, 40, 6, 5)
+    beta = torch.sigmoid(x.mean((2, 3)).sum(1))
+    expected = smooth_maximum(two_lines(act, x), beta.view(3, 1, 1, 1))
+    torch.testing.assert_close(act(x), expected)
+    assert [name for name, _ in act.named_parameters()] == ['p1', 'p2']
+
+
+def test_the_pixel_wise_switching_factor_is_the_sigmoid_of_each_element():
+    act = MetaAcon(40, manner='pixel_wise')
+    x = torch.randn(3, 40, 6, 5)
+    expected = smooth_maximum(two_lines(act, x), torch.sigmoid(x))
+    torch.testing.assert_close(act(x), expected)
+    assert [name for name, _ in act.named_parameters()] == ['p1', 'p2']
+
+
+@pytest.mark.parametrize(
+    ('channels', 'reduction', 'hidden'), [(512, 16, 32), (64, 16, 16), (24, 8, 8), (256, 8, 32)]
+)
+def test_the_hidden_width_is_the_larger_of_r_and_c_over_r(channels, reduction, hidden):
+    assert MetaAcon(channels, reduction=reduction).fc1.out_channels == hidden
+
+
+def test_the_norm_is_an_argument():
+    assert isinstance(MetaAcon(8, norm_cfg=dict(type='SyncBN')).bn1, nn.SyncBatchNorm)
+    bare = randomise(MetaAcon(8, norm_cfg=None))
+    assert not [name for name in bare.state_dict() if 'bn' in name]
+    x = torch.randn(3, 8, 6, 5)
+    hidden = F.conv2d(x.mean((2, 3), keepdim=True), bare.fc1.weight, bare.fc1.bias)
+    beta = torch.sigmoid(F.conv2d(hidden, bare.fc2.weight, bare.fc2.bias)).flatten(1)
+    torch.testing.assert_close(bare.switching_factor(x), beta)
+
+
+@pytest.mark.parametrize('norm', ['BN', 'SyncBN'])
+def test_a_single_sample_trains_on_running_statistics_and_leaves_them(norm):
+    act = randomise(MetaAcon(8, norm_cfg=dict(type=norm))).train()
+    before = {name: value.clone() for name, value in act.state_dict().items()}
+    x = torch.randn(1, 8, 4, 4)
+    out = act(x)
+    out.sum().backward()
+    assert act.fc1.weight.grad.any()
+    assert all(torch.equal(value, before[name]) for name, value in act.state_dict().items())
+    assert torch.equal(out, act.eval()(x))
+
+
+def test_two_samples_train_on_their_own_statistics():
+    act = randomise(MetaAcon(8)).train()
+    before = act.bn1.running_mean.clone()
+    act(torch.randn(2, 8, 4, 4))
+    assert not torch.equal(act.bn1.running_mean, before)
+
+
+def test_the_fall_back_is_said_once(monkeypatch, caplog):
+    monkeypatch.setattr(meta_acon, '_said_that_a_norm_fell_back', False)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)  # MMLogger does not propagate to the root logger
+    try:
+        for _ in range(3):
+            MetaAcon(8).train()(torch.randn(1, 8, 4, 4))
+    finally:
+        logger.removeHandler(caplog.handler)
+    said = [r for r in caplog.records if 'running statistics' in r.getMessage()]
+    assert [r.levelno for r in said] == [logging.WARNING]
+
+
+def test_a_large_half_precision_map_is_averaged_in_float32():
+    act = MetaAcon(4, manner='layer_wise')
+    x = torch.full((1, 4, 200, 304), 0.1, dtype=torch.float16)
+    mean = x[0, 0, 0, 0].double()
+    expected = torch.sigmoid(4 * mean).float().view(1, 1)
+    torch.testing.assert_close(act.switching_factor(x), expected)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (dict(manner='row_wise'), "manner must be one of .*'channel_wise'.*'row_wise'"),
+        (dict(reduction=0), 'reduction must be a positive integer, but it is 0'),
+    ],
+)
+def test_a_bad_argument_is_refused_with_the_accepted_ones(args, message):
+    with pytest.raises(ValueError, match=message):
+        MetaAcon(8, **args)

@@ -1,0 +1,24 @@
+"""Draw the curves of ACON-C and its derivative into an image file."""
+
+import argparse
+
+from acon_mm.visualization import draw_curves
+
+
+def main() -> None:
+    """Parse the arguments and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--out', default='resources/acon_curves.png', help='the image, PNG, SVG or PDF by its name'
+    )
+    parser.add_argument('--dpi', type=int, default=110, help='pixels an inch')
+    args = parser.parse_args()
+    try:
+        draw_curves().savefig(args.out, dpi=args.dpi)
+    except (OSError, ValueError) as error:
+        parser.error(f'--out {args.out} cannot be written: {error}')
+    print(f'Wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()

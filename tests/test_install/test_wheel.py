@@ -1,0 +1,67 @@
+"""Wheel and sdist hold the package, its configs and its scripts, and nothing else."""
+
+import sys
+import zipfile
+from email import message_from_bytes
+from pathlib import PurePosixPath
+
+import pytest
+
+
+def names_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if '.dist-info/' not in name}
+
+
+@pytest.fixture(scope='module')
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        return message_from_bytes(archive.read(name))
+
+
+@pytest.mark.parametrize('folder', ['acon_mm', 'configs', 'tools'])
+def test_wheel_holds_every_source_file(wheel, repo_root, folder):
+    prefix = '' if folder == 'acon_mm' else 'acon_mm/.mim/'
+    sources = [
+        path
+        for pattern in ('*.py', '*.yml', '*.sh')
+        for path in (repo_root / folder).rglob(pattern)
+        if '.mim' not in path.parts
+    ]
+    assert sources
+    assert {prefix + path.relative_to(repo_root).as_posix() for path in sources} <= names_of(wheel)
+
+
+def test_wheel_holds_no_litter(wheel):
+    names = names_of(wheel)
+    assert 'acon_mm/.mim/model-index.yml' in names
+    assert {PurePosixPath(name).suffix for name in names} <= {'.py', '.yml', '.sh', '.md'}
+    assert all(name.startswith('acon_mm/') and '__pycache__' not in name for name in names)
+
+
+def test_files_of_the_mim_folder_are_files_and_not_links(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read('acon_mm/.mim/configs/detection/retinanet_r50_metaacon.py').decode()
+    assert 'acon_mm.MetaAcon' in text
+
+
+def test_wheel_of_the_sdist_holds_the_same_files(wheel, source_copy, build_wheel, run, tmp_path):
+    code = f'import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})'
+    run(sys.executable, '-c', code, cwd=source_copy)
+    (sdist,) = tmp_path.glob('*.tar.gz')
+    assert names_of(build_wheel(sdist, tmp_path)) == names_of(wheel)
+
+
+def test_install_pulls_in_neither_torch_nor_mmcv(metadata):
+    # A GPU environment has its own builds of both.
+    required = {line.split(';')[0] for line in metadata.get_all('Requires-Dist')}
+    names = {line.split('<')[0].split('>')[0].strip() for line in required}
+    assert 'mmdet' in names
+    assert not {'torch', 'torchvision', 'mmcv'} & names
+
+
+def test_version_of_the_wheel_is_the_version_of_the_package(metadata):
+    import acon_mm
+
+    assert metadata['Version'] == acon_mm.__version__

@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# What the scripts of this folder share. Messages go to stderr: stdout is for results.
+
+say() { printf '== %s\n' "$*" >&2; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# need_disk FOLDER GB WHAT: stop unless the disk of FOLDER has GB free. $ACON_MM_NEED_GB overrides.
+need_disk() {
+    local need=${ACON_MM_NEED_GB:-$2} free
+    free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
+    ((free >= need)) || die "$3 needs $need GB of disk, and the disk of $1 has $free GB free:" \
+        'free some space there, or work on another disk.'
+}
+
+# run_logged LOG COMMAND...: run a long command with its output in LOG. Every 20 s say how long it
+# has run and, where ninja compiles, how far it is; show the end of the log if the command fails.
+run_logged() {
+    local log=$1 beat status=0
+    shift
+    heartbeat "$log" 9<&- & # without the lock that setup_env.sh holds
+    beat=$!
+    # The command stays in the foreground, so that Ctrl-C reaches it.
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    kill "$beat" 2>/dev/null || true
+    wait "$beat" 2>/dev/null || true
+    if ((status)); then
+        tail -n 15 "$log" | cut -c 1-160 | sed 's/^/   | /' >&2
+        if grep -q 'No space left on device' "$log"; then
+            die "the disk is full: free some space, or set TMPDIR to a larger disk. Log: $log"
+        fi
+    fi
+    return "$status"
+}
+
+heartbeat() {
+    local log=$1 parent=$$ started=$SECONDS compiled
+    # A killed run leaves no heartbeat behind: it ends with its parent.
+    while sleep 1 >/dev/null 2>&1 && kill -0 "$parent" 2>/dev/null; do
+        (((SECONDS - started) % 20 == 19)) || continue
+        compiled=$(grep -oE '^\s*\[[0-9]+/[0-9]+\]' "$log" 2>/dev/null | tail -n 1 || true)
+        printf '   %3d s %s\n' $((SECONDS - started + 1)) "$compiled" >&2
+    done
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Make .venv: the pinned stack, mmcv with its compiled operators, acon_mm as an editable install.
+#
+#   [PYTHON=python3.11] [ACON_MM_CACHE=folder] tools/env/setup_env.sh
+#
+# A step that is done leaves its name and the state of its inputs in .venv/.acon_mm and is skipped
+# the next time. A step that was cut short may have left half a package: .venv is then made anew
+# (the compiled wheel of mmcv lies outside, so minutes are lost, not more).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source tools/env/lib.sh
+unset PYTHONHOME PYTHONPATH
+
+venv=$PWD/.venv
+py=$venv/bin/python
+state=$venv/.acon_mm
+pip_pinned=("$py" -m pip install --quiet --constraint requirements/constraints.txt)
+
+minor_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+# Print a Python that can make the environment: $PYTHON if set, else the first on PATH that fits.
+find_python() {
+    local candidate version
+    for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
+        version=$(minor_version "$candidate") || continue
+        case $version in
+            3.10 | 3.11 | 3.12) ;;
+            *) continue ;;
+        esac
+        "$candidate" -c 'import ensurepip, venv' 2>/dev/null ||
+            die "$candidate (Python $version) has no venv module: install it (apt-get install" \
+                "python$version-venv), or name another Python: PYTHON=/path/to/python make env."
+        command -v "$candidate"
+        return
+    done
+    candidate=${PYTHON:-python3}
+    version=$(minor_version "$candidate") && version="is Python $version" || version='cannot run'
+    die "$candidate $version; acon_mm's stack needs Python 3.10, 3.11 or 3.12 (mmcv builds on no" \
+        'newer one): install one, or name it: PYTHON=/path/to/python3.11 make env.'
+}
+
+# The venv is whole, belongs to this folder, runs, and is of the Python that was asked for.
+venv_is_sound() {
+    [[ ! -e $state/unfinished ]] && is_done venv "$PWD" && "$py" -c '' 2>/dev/null || return 1
+    [[ -z ${PYTHON:-} || $(minor_version "$PYTHON") == "$(minor_version "$py")" ]]
+}
+
+is_done() { [[ -f $state/$1 && $(<"$state/$1") == "$2" ]]; }
+
+# step NAME INPUTS TEXT COMMAND...: run COMMAND unless it succeeded before with the same INPUTS.
+step() {
+    local name=$1 inputs=$2 text=$3
+    shift 3
+    if is_done "$name" "$inputs"; then return; fi
+    say "$name: $text"
+    touch "$state/unfinished"
+    run_logged "$state/$name.log" "$@" ||
+        die "the step '$name' failed; the log says why: $state/$name.log. Run 'make env' again" \
+            'once that is mended.'
+    printf '%s' "$inputs" >"$state/$name"
+    rm "$state/unfinished"
+}
+
+make_venv() { "$python" -m venv "$venv"; }
+
+install_stack() {
+    "${pip_pinned[@]}" --upgrade pip setuptools wheel &&
+        "${pip_pinned[@]}" -r requirements.txt &&
+        "${pip_pinned[@]}" --no-deps -r requirements/mim.txt
+}
+
+install_mmcv() { "$py" -m pip install --quiet --no-deps --force-reinstall "$wheel"; }
+
+install_acon_mm() {
+    local site
+    "$py" -m pip install --quiet --no-deps --no-build-isolation --editable . || return 1
+    # mim looks for site-packages/acon_mm, where an editable install puts nothing.
+    site=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || return 1
+    ln -sfn "$PWD/acon_mm" "$site/acon_mm"
+}
+
+# One set-up at a time: `make demo` and `make test` may be started together.
+exec 9<tools/env/setup_env.sh
+flock --nonblock 9 || {
+    say 'another set-up is at work here: waiting for it'
+    flock 9
+}
+
+if ! venv_is_sound; then
+    [[ ! -e $venv || -d $state ]] ||
+        die "$venv was not made by 'make env' and is left alone: move it away and run it again."
+    python=$(find_python)
+    need_disk . 8 "$venv"
+    rm -rf "$venv"
+    mkdir -p "$state"
+    step venv "$PWD" "making $venv with $python (about 5 seconds)" make_venv
+fi
+
+pins=$(cat requirements.txt requirements/*.txt | sha256sum)
+if ! is_done stack "$pins"; then need_disk . 7 "$venv"; fi
+step stack "$pins" 'installing torch, mmdet and the others (about 2 minutes)' install_stack
+
+if ! is_done mmcv "$pins"; then
+    MMCV_VERSION=$(sed -n 's/^mmcv==//p' requirements/constraints.txt)
+    export MMCV_VERSION
+    wheel=$(tools/env/build_mmcv.sh "$py")
+    step mmcv "$pins" 'installing the compiled wheel (about 5 seconds)' install_mmcv
+fi
+
+package=$(cat setup.py pyproject.toml acon_mm/version.py requirements/runtime.txt | sha256sum)
+step acon_mm "$package" 'installing acon_mm, editable (about 5 seconds)' install_acon_mm
+say '.venv is ready'

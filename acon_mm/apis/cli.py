@@ -1,0 +1,65 @@
+"""What the command lines of ``tools/train.py`` and ``tools/test.py`` have in common."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import torch.distributed as dist
+from mmengine.config import DictAction
+
+from acon_mm.engine import UserError
+from acon_mm.engine.launch import LAUNCHERS
+
+# How long the other processes of a machine wait for the first one to say what is wrong. torchrun
+# and srun end all as soon as one ends, so the wait is only a long one if the first has no error.
+PATIENCE_SECONDS = 60
+
+
+class CfgOptions(DictAction):
+    """mmengine's ``KEY=VALUE`` pairs, with a usage message for a pair without ``=``."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for pair in values:
+            if '=' not in pair:
+                raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {pair!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that training and testing share; named as in mmdet."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help='change values of the config, as in train_cfg.max_epochs=1 or key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=LAUNCHERS, default='none', help='what started the processes'
+    )
+    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def run(function: Callable, arguments: argparse.Namespace) -> None:
+    """Call a function of :mod:`acon_mm.apis` by the parsed command line.
+
+    A :class:`.UserError` is printed as one line by the first process of a machine and ends the
+    script with status 1. Anything else is a bug and keeps its traceback.
+    """
+    kwargs = vars(arguments)
+    local_rank = kwargs.pop('local_rank')
+    if local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    try:
+        function(**kwargs)
+    except UserError as error:
+        if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
+            time.sleep(PATIENCE_SECONDS)
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    if dist.is_initialized():
+        dist.destroy_process_group()

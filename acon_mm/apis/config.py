@@ -1,0 +1,75 @@
+"""From a config file and the options of a script to the config of one run."""
+
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from acon_mm.engine import UserError
+
+# What mmengine raises when a base is missing, the file is no Python or a key has no such child.
+_CONFIG_ERRORS = (AssertionError, ImportError, KeyError, OSError, SyntaxError, ValueError)
+_OPTION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def load_config(
+    config: str | os.PathLike | Config,
+    cfg_options: dict | None = None,
+    work_dir: str | os.PathLike | None = None,
+) -> Config:
+    """Read a config, change some of its values and choose its work dir.
+
+    Args:
+        config: Path of a config file, or a config, which is left as it is.
+        cfg_options: Values by dotted key, such as ``{'train_cfg.max_epochs': 1}``.
+        work_dir: Where logs and checkpoints go. Defaults to the config's ``work_dir``, then to
+            ``./work_dirs/`` and the config's name.
+
+    Raises:
+        UserError: If the config cannot be read or an option does not fit it.
+    """
+    cfg = deepcopy(config) if isinstance(config, Config) else _read(Path(config))
+    try:
+        cfg.merge_from_dict(cfg_options or {})
+    except _OPTION_ERRORS as error:
+        raise UserError(f'cfg_options {cfg_options} do not fit the config: {error}') from None
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
+    elif not cfg.get('work_dir'):
+        name = Path(cfg.filename).stem if cfg.filename else 'unnamed'
+        cfg.work_dir = str(Path('work_dirs', name))
+    _set_loader_defaults(cfg)
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that ``cfg.runner_type`` names, mmengine's ``Runner`` by default."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _read(path: Path) -> Config:
+    if not path.expanduser().is_file():
+        raise UserError(f'config {str(path)!r} does not exist (looked in {Path.cwd()})')
+    try:
+        return Config.fromfile(path.expanduser())
+    except _CONFIG_ERRORS as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'config {str(path)!r} cannot be read: {type(error).__name__}: {reason}'
+        ) from None
+
+
+def _set_loader_defaults(cfg: Config) -> None:
+    """Give mmpretrain's dataloaders what its own scripts give them and its configs rely on."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            loader.setdefault('collate_fn', {'type': 'default_collate'})
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)

@@ -1,0 +1,101 @@
+"""Test a checkpoint of mmdet, mmpretrain or mmsegmentation by its config."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+from acon_mm.engine import UserError
+from acon_mm.engine.data_check import check_data
+from acon_mm.engine.launch import prepare_launch
+
+from .config import build_runner, load_config
+from .tta import use_tta
+from .visualization import draw_predictions
+
+PICKLE_SUFFIXES = ('.pkl', '.pickle')
+
+
+def test(
+    config: str | os.PathLike | Config,
+    checkpoint: str | os.PathLike,
+    *,
+    work_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
+    show_dir: str | os.PathLike | None = None,
+    show: bool = False,
+    wait_time: float = 2.0,
+    tta: bool = False,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> dict[str, float]:
+    """Run a checkpoint over the test data and evaluate its predictions.
+
+    Args:
+        config: Path of a config file, or a config.
+        checkpoint: Path or URL of the checkpoint.
+        work_dir: Where the log goes. Defaults to ``./work_dirs/`` and the config's name.
+        out: A ``.pkl`` file to write the predictions to.
+        show_dir: A folder to write pictures with the predictions to.
+        show: Whether to show the pictures in a window.
+        wait_time: Seconds that each picture is shown.
+        tta: Whether to merge the predictions for several views of an image, by ``tta_model`` and
+            ``tta_pipeline`` of the config.
+        cfg_options: Values to change in the config, by dotted key.
+        launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        UserError: If the config, an argument, the checkpoint or the data does not allow the run.
+    """
+    cfg = load_config(config, cfg_options, work_dir)
+    _check_testable(cfg)
+    cfg.load_from, cfg.resume = _existing(checkpoint), False
+    if out is not None:
+        _dump_predictions(cfg, _writable(out))
+    if show or show_dir is not None:
+        draw_predictions(cfg, show_dir, show, wait_time)
+    if tta:
+        use_tta(cfg)
+    check_data(cfg, ('test',))
+    prepare_launch(cfg, launcher)
+    return build_runner(cfg).test()
+
+
+def _check_testable(cfg: Config) -> None:
+    missing = [key for key in ('model', 'test_dataloader', 'test_evaluator') if not cfg.get(key)]
+    if missing:
+        raise UserError(
+            f'config {cfg.filename} has no {", ".join(missing)} and cannot be tested; give a '
+            'config from configs/, outside _base_'
+        )
+
+
+def _existing(checkpoint: str | os.PathLike) -> str:
+    path = os.fspath(checkpoint)
+    if '://' not in path and not Path(path).expanduser().is_file():
+        raise UserError(f'checkpoint {path!r} does not exist (looked in {Path.cwd()})')
+    return path
+
+
+def _writable(out: str | os.PathLike) -> str:
+    path = Path(out).expanduser()
+    if path.suffix not in PICKLE_SUFFIXES:
+        raise UserError(f'out={str(out)!r} must end in {" or ".join(PICKLE_SUFFIXES)}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'out={str(out)!r}: its folder cannot be made: {error}') from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f'out={str(out)!r} is a folder or lies in one that cannot be written to')
+    return str(path)
+
+
+def _dump_predictions(cfg: Config, path: str) -> None:
+    # mmdet's own packs instance masks, which are large.
+    kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+    metrics = cfg.test_evaluator
+    metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    cfg.test_evaluator = [*metrics, {'type': kind, 'out_file_path': path}]

@@ -1,0 +1,117 @@
+"""Train a model of mmdet, mmpretrain or mmsegmentation from its config."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from acon_mm.engine import UserError
+from acon_mm.engine.data_check import check_checkpoints, check_data
+from acon_mm.engine.launch import prepare_launch
+
+from .config import build_runner, load_config
+
+# The devices that mmengine's AmpOptimWrapper accepts.
+AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
+
+
+def train(
+    config: str | os.PathLike | Config,
+    *,
+    work_dir: str | os.PathLike | None = None,
+    resume: bool | str | os.PathLike = False,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> Runner:
+    """Train from a config; ``default_scope`` in it says which library it is for.
+
+    Args:
+        config: Path of a config file, or a config.
+        work_dir: Where logs and checkpoints go. Defaults to ``./work_dirs/`` and the config's
+            name.
+        resume: ``True`` or ``'auto'`` continues from the latest checkpoint in ``work_dir``, and
+            starts from the beginning if there is none; a path continues from that checkpoint.
+        amp: Train in mixed precision.
+        auto_scale_lr: Scale the learning rate by the real batch size over
+            ``cfg.auto_scale_lr.base_batch_size``.
+        cfg_options: Values to change in the config, by dotted key.
+        launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The runner, after training.
+
+    Raises:
+        UserError: If the config, an argument, a checkpoint or the data does not allow the run;
+            raised before a model is built.
+    """
+    cfg = load_config(config, cfg_options, work_dir)
+    _check_trainable(cfg)
+    if resume:
+        _resume(cfg, resume)
+    if amp:
+        _use_amp(cfg)
+    if auto_scale_lr:
+        _scale_lr(cfg)
+    check_data(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
+    check_checkpoints(cfg)
+    prepare_launch(cfg, launcher)
+    runner = build_runner(cfg)
+    runner.train()
+    return runner
+
+
+def _check_trainable(cfg: Config) -> None:
+    missing = [key for key in ('model', 'train_dataloader', 'train_cfg') if not cfg.get(key)]
+    if missing:
+        raise UserError(
+            f'config {cfg.filename} has no {", ".join(missing)} and cannot be trained; give a '
+            'config from configs/, outside _base_'
+        )
+
+
+def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:
+    if resume is True or resume == 'auto':
+        latest = find_latest_checkpoint(cfg.work_dir)
+        if latest is None:  # a first start: keep the config's own `load_from`
+            return
+        source = f'last_checkpoint in {cfg.work_dir}'
+    else:
+        latest, source = os.fspath(resume), 'resume'
+    if '://' not in latest and not Path(latest).expanduser().is_file():
+        raise UserError(
+            f'{source} names {latest!r}, which does not exist; give --resume the path of a '
+            'checkpoint that does, or leave it away to start from the beginning'
+        )
+    cfg.resume, cfg.load_from = True, latest
+
+
+def _use_amp(cfg: Config) -> None:
+    if get_device() not in AMP_DEVICES:
+        raise UserError(
+            f'amp=True needs a device of {", ".join(AMP_DEVICES)} and this machine has none; '
+            'train without --amp'
+        )
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind.rpartition('.')[-1] not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(
+            f'amp=True replaces OptimWrapper by AmpOptimWrapper, but optim_wrapper.type is '
+            f'{kind!r}; train without --amp, or change the type'
+        )
+    wrapper.type = 'mmengine.AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _scale_lr(cfg: Config) -> None:
+    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if not isinstance(base, int) or base < 1:
+        raise UserError(
+            f'auto_scale_lr needs the batch size that the learning rate is meant for, but '
+            f'auto_scale_lr.base_batch_size is {base!r}; set it, as in --cfg-options '
+            'auto_scale_lr.base_batch_size=16'
+        )
+    cfg.auto_scale_lr.enable = True

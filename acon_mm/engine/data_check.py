@@ -1,0 +1,181 @@
+"""Looking for every file that a run will read, before a model is built.
+
+A missing folder otherwise ends in a traceback of the library that first wants it, after minutes
+of building; here it is one sentence with the path, the config key and the layout expected there.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
+from .errors import UserError
+
+DIGIT_SCENES = 'digit_scenes'
+
+# The first part of a dataset's or metric's name that matches decides.
+_LAYOUTS = (
+    (
+        ('Coco',),
+        'COCO: annotations/instances_{train2017,val2017}.json beside the image folders '
+        'train2017/ and val2017/',
+    ),
+    (
+        ('Cityscapes',),
+        'Cityscapes: leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
+        'gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png',
+    ),
+    (
+        ('ImageNet', 'CustomDataset'),
+        'ImageNet: one folder of images a class, train/CLASS/*.JPEG and val/CLASS/*.JPEG',
+    ),
+)
+
+
+class Needed(NamedTuple):
+    """A path that a run reads.
+
+    Attributes:
+        key: The config key that names it, such as ``train_dataloader.dataset.ann_file``.
+        path: The path, joined with the ``data_root`` beside the key.
+        kind: The type of the dataset or metric that reads it.
+    """
+
+    key: str
+    path: str
+    kind: str
+
+
+def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
+    """Check that the data which ``cfg`` names for some splits exists on this machine.
+
+    Paths with a scheme (``s3://``, ``http://``) and datasets with ``backend_args`` are left to
+    mmengine. Datasets in wrappers (``RepeatDataset``, ``ConcatDataset``…) are looked into.
+
+    Args:
+        cfg: The config of the run.
+        splits: Which of ``'train'``, ``'val'`` and ``'test'`` the run reads.
+
+    Raises:
+        UserError: For the first path that is missing: one sentence with the key, the path, the
+            layout expected and how to get it.
+    """
+    for needed in needed_data(cfg, splits):
+        if _is_missing(needed.path):
+            raise UserError(_sentence(needed))
+
+
+def check_checkpoints(cfg: Config) -> None:
+    """Check that the checkpoints which ``cfg`` starts from exist on this machine.
+
+    Args:
+        cfg: The config of the run: ``load_from`` and every ``init_cfg`` of type ``Pretrained``.
+
+    Raises:
+        UserError: For the first file that is missing.
+    """
+    starts = list(_pretrained(cfg.get('model'), 'model'))
+    if cfg.get('load_from'):
+        starts.append(('load_from', cfg.load_from))
+    for key, path in starts:
+        if _is_missing(path):
+            unset = key.removesuffix('.checkpoint')
+            raise UserError(
+                f'{key} is {path!r}, which does not exist{_seen_from(path)}; point it at a '
+                f'checkpoint, or start without one: --cfg-options {unset}=None'
+            )
+
+
+def needed_data(cfg: Config, splits: tuple[str, ...]) -> Iterator[Needed]:
+    """Yield every path that the dataloaders and evaluators of some splits read."""
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            yield from _dataset_paths(loader.get('dataset'), f'{split}_dataloader.dataset')
+        yield from _evaluator_paths(cfg.get(f'{split}_evaluator'), f'{split}_evaluator')
+
+
+def _dataset_paths(dataset: Any, key: str) -> Iterator[Needed]:
+    if not isinstance(dataset, dict) or dataset.get('backend_args'):
+        return
+    if 'dataset' in dataset:
+        yield from _dataset_paths(dataset['dataset'], f'{key}.dataset')
+    for index, part in enumerate(dataset.get('datasets', ())):
+        yield from _dataset_paths(part, f'{key}.datasets.{index}')
+
+    kind = str(dataset.get('type', ''))
+    root = dataset.get('data_root') or ''
+    named = {}
+    if isinstance(dataset.get('ann_file'), str) and dataset['ann_file']:
+        named['ann_file'] = dataset['ann_file']
+    prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, dict):
+        named |= {f'data_prefix.{name}': folder for name, folder in prefix.items()}
+    else:
+        named['data_prefix'] = prefix
+    # Folders of classes may be named by `split` or `data_root` alone. Other datasets with nothing
+    # but a root are left alone: some of them download themselves.
+    if not named and 'ImageNet' in kind and dataset.get('split'):
+        named['split'] = dataset['split']
+    if not named and root and _layout(kind):
+        named['data_root'] = ''
+    for name, value in named.items():
+        if isinstance(value, str):
+            yield Needed(f'{key}.{name}', _join(root, value), kind)
+
+
+def _evaluator_paths(evaluator: Any, key: str) -> Iterator[Needed]:
+    if isinstance(evaluator, (list, tuple)):
+        for index, metric in enumerate(evaluator):
+            yield from _evaluator_paths(metric, f'{key}.{index}')
+    elif isinstance(evaluator, dict) and isinstance(evaluator.get('ann_file'), str):
+        yield Needed(f'{key}.ann_file', evaluator['ann_file'], str(evaluator.get('type', '')))
+
+
+def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the key and the checkpoint of every ``init_cfg`` below a part of the model."""
+    children: Any = ()
+    if isinstance(node, dict):
+        init = node.get('checkpoint')
+        if str(node.get('type', '')).rpartition('.')[-1] == 'Pretrained' and init:
+            yield f'{key}.checkpoint', init
+        children = node.items()
+    elif isinstance(node, (list, tuple)):
+        children = enumerate(node)
+    for name, child in children:
+        yield from _pretrained(child, f'{key}.{name}')
+
+
+def _join(root: str, path: str) -> str:
+    """Join as mmengine's datasets do: an absolute path or one with a scheme stands alone."""
+    if '://' in path:
+        return path
+    return f'{root}/{path}' if '://' in root else str(Path(root) / path)
+
+
+def _layout(kind: str) -> str:
+    return next((text for names, text in _LAYOUTS if any(name in kind for name in names)), '')
+
+
+def _is_missing(path: str) -> bool:
+    return '://' not in path and not Path(path).expanduser().exists()
+
+
+def _seen_from(path: str) -> str:
+    return '' if Path(path).expanduser().is_absolute() else f' in {Path.cwd()}'
+
+
+def _sentence(needed: Needed) -> str:
+    layout = _layout(needed.kind)
+    expected = f'; expected is the layout of {layout}' if layout else ''
+    parts = Path(needed.path).parts
+    if DIGIT_SCENES in parts:
+        out = Path(*parts[: parts.index(DIGIT_SCENES) + 1])
+        advice = f'make it: python tools/dataset_converters/make_digit_scenes.py --out {out}'
+    else:
+        advice = 'link the data there (README, "Data layout"), or change the key by --cfg-options'
+    return (
+        f'{needed.key} points to {needed.path!r}, which does not exist'
+        f'{_seen_from(needed.path)}{expected}; {advice}'
+    )

@@ -1,0 +1,103 @@
+"""Starting one of several processes, on machines with and without GPUs.
+
+With GPUs mmengine does all of it. Without, its ``init_dist`` asks for CUDA, so the process group
+is made here, on gloo, before the ``Runner`` is built; the ``Runner`` then keeps it.
+"""
+
+import os
+import subprocess
+from datetime import timedelta
+
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from .errors import UserError
+
+# Where each launcher says: the process' number, how many there are, its number on this machine.
+_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+_STARTERS = {
+    'pytorch': 'tools/dist_train.sh or tools/dist_test.sh (torchrun)',
+    'slurm': 'tools/slurm_train.sh or tools/slurm_test.sh (srun)',
+    'mpi': 'mpirun',
+}
+LAUNCHERS = ('none', *_VARIABLES)
+_DEFAULT_WRAPPERS = ('DistributedDataParallel', 'MMDistributedDataParallel')
+
+
+def prepare_launch(cfg: Config, launcher: str) -> None:
+    """Make ``cfg`` run under ``launcher``; without a GPU, also join the process group.
+
+    Args:
+        cfg: The config of the run. ``cfg.launcher`` is set and, without a GPU,
+            ``cfg.model_wrapper_cfg`` names :class:`.CPUDistributedDataParallel` with the
+            arguments it had before (``find_unused_parameters`` included).
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Raises:
+        UserError: If the launcher is unknown, did not set its environment variables, or the
+            config asks for a model wrapper that needs GPUs.
+    """
+    if launcher not in LAUNCHERS:
+        raise UserError(f'launcher={launcher!r} is unknown; use one of {", ".join(LAUNCHERS)}')
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    _check_environment(launcher)
+    if get_device() != 'cpu':
+        return
+    cfg.model_wrapper_cfg = _cpu_wrapper(cfg)
+    if not dist.is_initialized():
+        _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
+
+
+def _check_environment(launcher: str) -> None:
+    needed = _VARIABLES[launcher] + (('MASTER_ADDR',) if launcher != 'slurm' else ())
+    missing = [name for name in needed if name not in os.environ]
+    if missing:
+        raise UserError(
+            f'--launcher {launcher} needs the environment variables {", ".join(missing)}, which '
+            f'are not set: start with {_STARTERS[launcher]}, or leave --launcher away to run one '
+            'process'
+        )
+
+
+def _cpu_wrapper(cfg: Config) -> dict:
+    wrapper = dict(cfg.get('model_wrapper_cfg') or {})
+    kind = str(wrapper.get('type', _DEFAULT_WRAPPERS[-1])).rpartition('.')[-1]
+    if kind not in (*_DEFAULT_WRAPPERS, 'CPUDistributedDataParallel'):
+        raise UserError(
+            f'model_wrapper_cfg.type={wrapper["type"]!r} needs GPUs and this machine has none; '
+            f'use {_DEFAULT_WRAPPERS[-1]!r}, or run one process without --launcher'
+        )
+    # The two values with which mmengine wraps a model whose config has no `model_wrapper_cfg`.
+    defaults = {
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    if not wrapper:
+        wrapper = defaults
+    return {**wrapper, 'type': 'acon_mm.CPUDistributedDataParallel'}
+
+
+def _init_gloo(launcher: str, timeout: float | None) -> None:
+    rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[launcher])
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_slurm_host()
+    os.environ.setdefault('MASTER_PORT', '29500')
+    # mmengine and datasets read these, whichever launcher started the process.
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
+    kwargs = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
+    dist.init_process_group('gloo', rank=rank, world_size=world_size, **kwargs)
+
+
+def _first_slurm_host() -> str:
+    nodes = os.environ.get('SLURM_NODELIST', '')
+    shown = subprocess.run(
+        ['scontrol', 'show', 'hostname', nodes], capture_output=True, text=True, check=True
+    )
+    return shown.stdout.split()[0]

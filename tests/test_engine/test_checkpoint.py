@@ -1,0 +1,170 @@
+import copy
+import functools
+import io
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from acon_mm.engine import CheckpointRefusedError, UserError, checkpoint, register_safe_loading
+
+
+class Call:
+    """An object whose pickle calls a function when it is read."""
+
+    def __init__(self, function, *args):
+        self.reduced = function, args
+
+    def __reduce__(self):
+        return self.reduced
+
+
+HARMFUL = {
+    'posix.system': Call(os.system, 'touch payload'),
+    'builtins.eval': Call(eval, "open('payload', 'w')"),
+    'builtins.exec': Call(exec, "open('payload', 'w')"),
+    'builtins.getattr': Call(getattr, np.ndarray, 'tofile'),
+    'functools.partial': Call(functools.partial, os.system, 'touch payload'),
+}
+
+
+@pytest.fixture(params=[True, False], ids=['torch_allow_list', 'restricted_pickle'])
+def reader(request, monkeypatch):
+    """Read by torch's own allow-list, and by the one that serves torch before 2.6."""
+    monkeypatch.setattr(checkpoint, 'HAS_NAMED_SAFE_GLOBALS', request.param)
+    return functools.partial(CheckpointLoader.load_checkpoint, map_location='cpu', logger=None)
+
+
+def training_state():
+    """Everything that a checkpoint of mmengine was seen to hold."""
+    return {
+        'meta': {'epoch': 1, 'seed': None, 'classes': ('a', 'b'), 'raw': b'bytes'},
+        'state_dict': torch.nn.Linear(2, 3).state_dict(),
+        'message_hub': {'log_scalars': {'loss': HistoryBuffer([1.0, 3.0], [1, 1])}},
+        'optimizer': {'state': {0: {'step': torch.tensor(3.0)}}, 'param_groups': [{'lr': 0.1}]},
+        'best': np.float64(0.5),
+        'count': np.int64(7),
+        'palette': np.arange(6, dtype=np.uint8).reshape(2, 3),
+        'names': np.array(['x', 'yz']),
+        'parameter': torch.nn.Parameter(torch.ones(2, dtype=torch.float16)),
+        'dtype': torch.bfloat16,
+    }
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_training_state_comes_back_as_it_was_saved(reader, tmp_path, zipped):
+    path = str(tmp_path / 'state.pth')
+    saved = training_state()
+    torch.save(copy.deepcopy(saved), path, _use_new_zipfile_serialization=zipped)
+    loaded = reader(path)
+
+    assert loaded.keys() == saved.keys()
+    for key in ('meta', 'optimizer', 'best', 'count', 'dtype'):
+        assert loaded[key] == saved[key]
+    for key in ('palette', 'names'):
+        np.testing.assert_array_equal(loaded[key], saved[key])
+    assert torch.equal(loaded['parameter'], saved['parameter'])
+    assert loaded['parameter'].dtype == torch.float16
+    assert torch.equal(loaded['state_dict']['weight'], saved['state_dict']['weight'])
+    history = loaded['message_hub']['log_scalars']['loss']
+    assert history.mean() == 2.0
+    assert history.statistics('max') == 3.0
+
+
+def test_a_file_written_under_numpy_1_is_read(reader, tmp_path):
+    buffer, path = io.BytesIO(), tmp_path / 'old.pth'
+    torch.save({'array': np.arange(3), 'scalar': np.float32(2)}, buffer)
+    with zipfile.ZipFile(buffer) as new, zipfile.ZipFile(path, 'w') as old:
+        for name in new.namelist():
+            old.writestr(name, new.read(name).replace(b'numpy._core', b'numpy.core'))
+    assert b'numpy.core.multiarray' in path.read_bytes()
+
+    loaded = reader(str(path))
+    np.testing.assert_array_equal(loaded['array'], [0, 1, 2])
+    assert loaded['scalar'] == 2
+
+
+@pytest.mark.parametrize('wanted', HARMFUL)
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_harmful_pickle_is_refused_by_name_and_does_not_run(
+    reader, tmp_path, monkeypatch, wanted, zipped
+):
+    monkeypatch.chdir(tmp_path)
+    content = {**training_state(), 'extra': HARMFUL[wanted]}
+    torch.save(content, 'bad.pth', _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointRefusedError) as refused:
+        reader('bad.pth')
+    assert wanted in str(refused.value)
+    assert 'bad.pth' in str(refused.value)
+    assert '\n' not in str(refused.value)
+    assert not (tmp_path / 'payload').exists()
+
+
+def test_a_harmful_pickle_of_another_protocol_does_not_run(reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(HARMFUL['posix.system'], 'bad.pth', pickle_protocol=4)
+    with pytest.raises(UserError, match=r'bad\.pth'):
+        reader('bad.pth')
+    assert not (tmp_path / 'payload').exists()
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_damaged_file_gets_one_sentence(reader, tmp_path):
+    buffer = io.BytesIO()
+    torch.save(training_state(), buffer)
+    whole = buffer.getvalue()
+    damaged = {
+        'empty': b'',
+        'short': whole[:500],
+        'cut': whole[:-200],
+        'text': b'this is no checkpoint',
+        'pickle': pickle.dumps({'a': 1}),
+        'page': b'<!doctype html><html>not found</html>',
+    }
+    for name, content in damaged.items():
+        path = tmp_path / f'{name}.pth'
+        path.write_bytes(content)
+        with pytest.raises(UserError) as error:
+            reader(str(path))
+        assert path.name in str(error.value)
+        assert 'damaged' in str(error.value)
+        assert '\n' not in str(error.value)
+
+
+def test_a_missing_file_is_named(reader):
+    with pytest.raises(UserError, match=r"'nowhere/a\.pth' does not exist"):
+        reader('nowhere/a.pth')
+
+
+def test_registering_again_changes_nothing():
+    before = set(torch.serialization.get_safe_globals())
+    register_safe_loading()
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert CheckpointLoader._get_checkpoint_loader('a.pth') is checkpoint.load_from_local
+
+
+@pytest.mark.parametrize('url', ['https://host/a.pth', 'torchvision://resnet50', 's3://bucket/a'])
+def test_files_from_elsewhere_are_restricted_too(tmp_path, monkeypatch, url):
+    """torch.hub passes ``weights_only=False``, which mmengine's loaders leave as it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    torch.save(HARMFUL['posix.system'], 'downloaded.pth')
+    unrestricted = functools.partial(torch.load, 'downloaded.pth', weights_only=False)
+    for name in ('load_from_http', 'load_from_torchvision', 'load_from_ceph'):
+
+        def load(filename, map_location):
+            return unrestricted()
+
+        load.__name__ = name
+        monkeypatch.setattr(checkpoint.mmengine_checkpoint, name, load)
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    register_safe_loading()
+    with pytest.raises(CheckpointRefusedError, match=r'posix\.system'):
+        CheckpointLoader.load_checkpoint(url, 'cpu', logger=None)
+    assert not (tmp_path / 'payload').exists()
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ

@@ -1,0 +1,77 @@
+import importlib.util
+import json
+import sys
+
+import pytest
+
+CLASSIFIER = 'configs/classification/mobilenetv1_0.25_metaacon.py'
+MARKS = '<!-- tables 7 -->\n<!-- end of tables -->\n'
+
+
+@pytest.fixture
+def refusal(repo_root, monkeypatch, capsys):
+    """Run a script that refuses its arguments and return what it prints last."""
+    monkeypatch.chdir(repo_root)
+
+    def run(script, *arguments):
+        path = repo_root / 'tools' / 'analysis_tools' / script
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            module.main()
+        # A string as the status is printed by Python, and the status is then 1.
+        return end.value.code if isinstance(end.value.code, str) else capsys.readouterr().err
+
+    return run
+
+
+def test_get_flops_prints_one_json_object(run_tool, repo_root):
+    script = 'analysis_tools/get_flops.py'
+    run = run_tool(script, CLASSIFIER, '--json', '--shape', '64', '96', cwd=repo_root)
+    assert run.returncode == 0, run.stderr
+    cost = json.loads(run.stdout)
+    assert cost['shape'] == [3, 64, 96]
+    assert cost['params'] == 572600
+    assert 0 < cost['activation_flops'] < cost['flops']
+
+
+def test_get_flops_says_what_it_leaves_out(run_tool, repo_root):
+    run = run_tool('analysis_tools/get_flops.py', CLASSIFIER, cwd=repo_root)
+    assert '572,600' in run.stdout
+    assert 'Left out are' in run.stdout
+    assert 'batch_norm' in run.stdout
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['none.py'], "error: config 'none.py' does not exist"),
+        ([CLASSIFIER, '--shape', '0'], 'argument --shape: invalid positive value'),
+        ([CLASSIFIER, '--shape', '1', '2', '3'], '--shape takes one or two numbers, got 3'),
+    ],
+)
+def test_get_flops_refuses_in_a_sentence(refusal, arguments, message):
+    assert message in refusal('get_flops.py', *arguments)
+
+
+def test_paper_tables_prints_the_tables_asked_for(run_tool, repo_root):
+    script = 'analysis_tools/paper_tables.py'
+    run = run_tool(script, '--tables', '2,7', '--format', 'json', cwd=repo_root)
+    assert [table['number'] for table in json.loads(run.stdout)] == [2, 7]
+
+
+def test_paper_tables_refuses_in_a_sentence(refusal):
+    assert refusal('paper_tables.py', '--tables', '11').startswith('error: tables names 11')
+    message = refusal('paper_tables.py', '--tables', '2', '--work-dirs', 'none')
+    assert message == "error: work_dirs names 'none', which is no folder"
+
+
+def test_paper_tables_updates_readmes_of_the_project_only(refusal, tmp_path):
+    path = tmp_path / 'README.md'
+    path.write_text(MARKS)
+    assert 'which does not lie in' in refusal('paper_tables.py', '--update', path)
+    assert path.read_text() == MARKS
+    message = refusal('paper_tables.py', '--update', tmp_path / 'none.md')
+    assert message.endswith('which is no file')

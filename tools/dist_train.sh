@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Train with several processes: one a GPU, or on a machine without GPUs so many CPU processes.
+#   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+# Several machines run the same command with NNODES, NODE_RANK, MASTER_ADDR and PORT set.
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG GPUS [arguments of train.py]" >&2
+    exit 2
+fi
+source "$(dirname "${BASH_SOURCE[0]}")/dist_launch.sh"
+config=$1 gpus=$2
+shift 2
+launch "$gpus" train.py "$config" "$@"

@@ -1,0 +1,31 @@
+"""Train a detector, a classifier or a segmentor from its config."""
+
+import argparse
+
+from acon_mm import apis
+from acon_mm.apis.cli import add_run_arguments, run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; the flags are those of mmdet's script."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from a checkpoint; without a path, from the latest one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the real batch size',
+    )
+    add_run_arguments(parser)
+    return parser
+
+
+if __name__ == '__main__':
+    run(apis.train, build_parser().parse_args())

@@ -1,6 +1,28 @@
-"""Activations and backbones of acon_mm; importing this module registers them."""
+"""Activations, backbones and heads of acon_mm; importing this module registers them."""
 
-from .activations import AconA, AconB, AconC, MetaAcon, build_activation
-from .backbones import AconResNet
+from .activations import AconA, AconB, AconC, AconFReLU, MetaAcon, build_activation
+from .backbones import (
+    AconMobileNetV1,
+    AconMobileNetV2,
+    AconResNet,
+    AconSENet,
+    AconShuffleNetV2,
+    TFNet,
+)
+from .heads import DropoutLinearClsHead
 
-__all__ = ['AconA', 'AconB', 'AconC', 'AconResNet', 'MetaAcon', 'build_activation']
+__all__ = [
+    'AconA',
+    'AconB',
+    'AconC',
+    'AconFReLU',
+    'AconMobileNetV1',
+    'AconMobileNetV2',
+    'AconResNet',
+    'AconSENet',
+    'AconShuffleNetV2',
+    'DropoutLinearClsHead',
+    'MetaAcon',
+    'TFNet',
+    'build_activation',
+]

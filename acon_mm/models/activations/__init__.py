@@ -1,7 +1,9 @@
 """The ACON family as modules."""
 
+from . import plain  # registers torch's own
 from .acon import AconA, AconB, AconC
+from .acon_frelu import AconFReLU
 from .build import build_activation
 from .meta_acon import MetaAcon
 
-__all__ = ['AconA', 'AconB', 'AconC', 'MetaAcon', 'build_activation']
+__all__ = ['AconA', 'AconB', 'AconC', 'AconFReLU', 'MetaAcon', 'build_activation', 'plain']

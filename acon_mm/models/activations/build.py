@@ -6,7 +6,9 @@ from torch import nn
 
 from acon_mm.registry import MODELS
 
-OWN_TYPES = ('acon_mm.AconA', 'acon_mm.AconB', 'acon_mm.AconC', 'acon_mm.MetaAcon')
+OWN_TYPES = tuple(
+    f'acon_mm.{name}' for name in ('AconA', 'AconB', 'AconC', 'MetaAcon', 'AconFReLU')
+)
 
 
 def build_activation(act_cfg: dict, num_channels: int) -> nn.Module:

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from mmpretrain.models import ResNet
+from mmpretrain.models import ResNet, SEResNet
+from mmpretrain.models.utils import SELayer
 from mmseg.models.backbones import ResNet as SegResNet
 from torch import nn
 
@@ -59,6 +60,49 @@ def test_with_relu_it_is_the_resnet_of_mmpretrain_bit_for_bit(args, training):
         assert torch.equal(value, theirs.state_dict()[name]), name
 
 
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize(
+    'args',
+    [
+        dict(depth=50),
+        dict(depth=50, style='caffe', se_ratio=8),
+        pytest.param(dict(depth=101), marks=pytest.mark.slow),
+        pytest.param(dict(depth=152), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_with_relu_and_se_it_is_the_seresnet_of_mmpretrain_bit_for_bit(args, training):
+    args = dict(dict(se_ratio=16), **args, out_indices=(0, 1, 2, 3))
+    theirs = randomise_norms(SEResNet(**args))
+    ours = AconResNet(act_cfg=RELU, **args)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    ours.train(training)
+    theirs.train(training)
+    x = torch.rand(2, 3, 64, 64)
+    outs, references = ours(x), theirs(x)
+    assert all(torch.equal(a, b) for a, b in zip(outs, references, strict=True))
+    if training:
+        sum(out.sum() for out in outs).backward()
+        sum(out.sum() for out in references).backward()
+        for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(p.grad, q.grad), name
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_each_block_has_squeeze_and_excitation_on_what_it_adds_to_the_shortcut(depth):
+    net = randomise_norms(AconResNet(depth, act_cfg=META, se_ratio=16)).eval()
+    blocks = [block for stage in net.res_layers for block in getattr(net, stage)]
+    assert sum(isinstance(m, SELayer) for m in net.modules()) == len(blocks)
+    block = blocks[1]
+    x = torch.rand(2, block.in_channels, 8, 8)
+    for p in block.se_layer.conv2.parameters():
+        nn.init.zeros_(p)
+    halved = block.residual(x) - x
+    block.se_layer = nn.Identity()
+    torch.testing.assert_close(2 * halved, block.residual(x) - x)
+
+
 def test_a_contracted_dilation_is_that_of_mmsegmentation():
     args = dict(depth=50, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
     theirs = randomise_norms(SegResNet(**args, style='pytorch'))
@@ -78,6 +122,22 @@ def test_the_number_of_parameters_is_that_of_the_paper(depth):
     net = AconResNet(depth, act_cfg=META)
     total = sum(p.numel() for p in net.parameters()) + 1000 * (net.feat_dim + 1)
     assert abs(total / 1e6 - PARAMETERS[depth]) <= 0.1
+
+
+def test_depth_wise_switching_factors_cost_ten_parameters_a_channel():
+    plain = AconResNet(152, act_cfg=RELU)
+    net = AconResNet(152, act_cfg=dict(META, depthwise=True))
+    channels = 3 * 64 + 8 * 128 + 36 * 256 + 3 * 512
+    # p1 and p2; weight and bias of two convolutions and of two norms.
+    extra = sum(p.numel() for p in net.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert extra == 10 * channels == 119_680
+
+
+def test_depth_wise_switching_factors_train():
+    net = AconResNet(50, act_cfg=dict(META, depthwise=True))
+    net(torch.rand(2, 3, 64, 64))[-1].square().sum().backward()
+    assert net.layer1[0].act2.fc1.weight.shape == (64, 1, 1, 1)
+    assert net.layer3[0].act2.fc2.weight.grad.any()
 
 
 def replaced(net):
@@ -190,6 +250,8 @@ def test_initial_weights_leave_the_slopes_of_the_activations_alone():
     [
         (dict(depth=20), 'depth must be one of 18, 34, 50, 101, 152, but it is 20'),
         (dict(placement='two'), "placement must be one of None, 'one', 'all', but it is 'two'"),
+        (dict(se_ratio=0), 'se_ratio must be None or a positive integer, but it is 0'),
+        (dict(se_ratio=True), 'se_ratio must be None or a positive integer, but it is True'),
         (dict(style='tf'), "style must be one of 'pytorch', 'caffe', but it is 'tf'"),
         (dict(frozen_stages=5), 'frozen_stages must be one of -1, 0, 1, 2, 3, 4, but it is 5'),
         (dict(out_indices=(0, 4)), 'out_indices must be one of 0, 1, 2, 3, but it is 4'),

@@ -1,0 +1,78 @@
+"""ACON-FReLU of *Activate or Not* (https://arxiv.org/abs/2009.04759), Tables 1 and 8.
+
+FReLU (https://arxiv.org/abs/2007.11824) is ``max(x, T(x))`` with a depth-wise convolution ``T``;
+this is its smooth form, which TFNet is made of.
+"""
+
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+from acon_mm.ops import acon
+from acon_mm.ops.broadcast import compute_dtype
+from acon_mm.registry import MODELS
+
+from .acon import ChannelActivation
+
+STRIDES = (1, 2)
+
+
+@MODELS.register_module()
+class AconFReLU(ChannelActivation):
+    """Apply the smooth maximum, with the switching factor 1, of the input and its neighbourhood.
+
+    ``bn2(smooth_maximum([x1, x2], 1))`` with ``x1 = x`` and ``x2 = bn1(conv_frelu(x))``, where
+    ``conv_frelu`` is a depth-wise 3×3 convolution. With ``stride=2`` the convolution strides and
+    ``x1`` is the 3×3 max pool of ``x`` with the same stride.
+
+    ``conv_frelu`` has no bias, as no convolution before a norm has here; the authors' has one,
+    which a batch norm in training cancels and which their weights' converter folds into its
+    running mean.
+
+    Args:
+        num_channels: The number of channels ``C``.
+        stride: 1 or 2.
+        norm_cfg: The config of ``bn1`` and ``bn2``.
+        inplace: Ignored.
+
+    Shape:
+        - Input: ``(N, C, H, W)``, any float dtype.
+        - Output: the dtype of the input and, for ``stride=2``, ``(N, C, ceil(H / 2),
+          ceil(W / 2))``, otherwise the shape of the input.
+
+    Raises:
+        ValueError: If ``stride`` is neither 1 nor 2 or ``num_channels`` is not a positive integer.
+
+    Examples:
+        >>> import torch
+        >>> AconFReLU(4, stride=2)(torch.rand(2, 4, 6, 5)).shape
+        torch.Size([2, 4, 3, 3])
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        stride: int = 1,
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006
+        inplace: bool = False,
+    ) -> None:
+        super().__init__(num_channels)
+        if stride not in STRIDES:
+            raise ValueError(f'stride must be one of {STRIDES}, but it is {stride!r}')
+        self.stride = stride
+        self.conv_frelu = nn.Conv2d(
+            num_channels, num_channels, 3, stride, padding=1, groups=num_channels, bias=False
+        )
+        self.bn1 = build_norm_layer(norm_cfg, num_channels)[1]
+        self.bn2 = build_norm_layer(norm_cfg, num_channels)[1]
+        self.maxpool = nn.Identity() if stride == 1 else nn.MaxPool2d(3, stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Under autocast the convolution returns half precision: the sums are of float32.
+        x1 = self.maxpool(x).to(compute_dtype(x))
+        x2 = self.bn1(self.conv_frelu(x)).to(x1.dtype)
+        # d * sigmoid(d), which is ACON-A of the difference, on top of x2 equals Eq. 1 for two
+        # inputs and needs no stack of both.
+        return self.bn2((x2 + acon(x1 - x2, 1.0, 0.0, 1.0)).to(x.dtype))
+
+    def extra_repr(self) -> str:
+        return f'{self.num_channels}, stride={self.stride}'

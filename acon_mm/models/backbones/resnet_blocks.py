@@ -1,0 +1,99 @@
+"""The blocks of ResNet with a replaceable activation and, if asked for, squeeze-and-excitation.
+
+They are mmpretrain's, whose layers and initial values are used as they are, except that each
+position of an activation has a module of its own.
+"""
+
+import torch
+from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from acon_mm.models.activations import build_activation
+from acon_mm.models.layers import build_se
+
+from .base import act_cfgs
+
+
+class AconBasicBlock(BasicBlock):
+    """The block of ResNet-18 and -34 with activations ``act1`` and ``act2``.
+
+    Args:
+        act_cfg: The config of the activation that replaces ReLU.
+        placement: ``'one'`` replaces the activation after the first convolution, ``'all'`` the
+            one after the addition as well. None is ``'all'``, as in the paper.
+        se_ratio: The reduction of the squeeze-and-excitation before the addition; None for none.
+        **kwargs: The arguments of ``mmpretrain``'s ``BasicBlock``.
+    """
+
+    def __init__(
+        self, act_cfg: dict, placement: str | None = None, se_ratio: int | None = None, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        del self.relu
+        cfgs = act_cfgs(act_cfg, placement or 'all', 'ReLU', count=2, replaced=0)
+        self.act1 = build_activation(cfgs[0], self.mid_channels)
+        self.act2 = build_activation(cfgs[1], self.out_channels)
+        self.se_layer = build_se(se_ratio, self.out_channels)
+
+    def set_dilation(self, dilation: int) -> None:
+        """Give the dilated convolution another dilation, with the padding that keeps the size."""
+        _set_dilation(self.conv1, dilation)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Compute the block up to the addition."""
+        out = self.act1(self.norm1(self.conv1(x)))
+        out = self.drop_path(self.se_layer(self.norm2(self.conv2(out))))
+        out += x if self.downsample is None else self.downsample(x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act2(_run(self.residual, x, self.with_cp))
+
+
+class AconBottleneck(Bottleneck):
+    """The block of ResNet-50, -101 and -152 with activations ``act1``, ``act2`` and ``act3``.
+
+    Args:
+        act_cfg: The config of the activation that replaces ReLU.
+        placement: ``'one'`` replaces the activation after the 3×3 convolution, ``'all'`` every
+            one. None is ``'one'``, as in the paper.
+        se_ratio: The reduction of the squeeze-and-excitation before the addition; None for none.
+        **kwargs: The arguments of ``mmpretrain``'s ``Bottleneck``.
+    """
+
+    def __init__(
+        self, act_cfg: dict, placement: str | None = None, se_ratio: int | None = None, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        del self.relu
+        cfgs = act_cfgs(act_cfg, placement or 'one', 'ReLU', count=3, replaced=1)
+        self.act1 = build_activation(cfgs[0], self.mid_channels)
+        self.act2 = build_activation(cfgs[1], self.mid_channels)
+        self.act3 = build_activation(cfgs[2], self.out_channels)
+        self.se_layer = build_se(se_ratio, self.out_channels)
+
+    def set_dilation(self, dilation: int) -> None:
+        """Give the dilated convolution another dilation, with the padding that keeps the size."""
+        _set_dilation(self.conv2, dilation)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Compute the block up to the addition."""
+        out = self.act1(self.norm1(self.conv1(x)))
+        out = self.act2(self.norm2(self.conv2(out)))
+        out = self.drop_path(self.se_layer(self.norm3(self.conv3(out))))
+        out += x if self.downsample is None else self.downsample(x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act3(_run(self.residual, x, self.with_cp))
+
+
+def _run(function, x: Tensor, with_cp: bool) -> Tensor:
+    if with_cp and torch.is_grad_enabled():
+        return checkpoint(function, x, use_reentrant=False)
+    return function(x)
+
+
+def _set_dilation(conv: nn.Module, dilation: int) -> None:
+    conv.dilation = conv.padding = (dilation, dilation)

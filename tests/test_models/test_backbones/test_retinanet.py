@@ -1,0 +1,67 @@
+"""A backbone is changed in a config of five lines that inherits the RetinaNet of Table 9."""
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from acon_mm import config_path
+from acon_mm.models.backbones import senet
+
+CONFIG = """
+_base_ = [{base!r}]
+model = dict(
+    backbone=dict(_delete_=True, {backbone}),
+    neck=dict(in_channels={channels}, start_level=0))
+"""
+
+BACKBONES = {
+    'tfnet': (
+        "type='acon_mm.TFNet', widen_factor=0.5, out_indices=(1, 2, 3), frozen_stages=1",
+        [32, 64, 128],
+    ),
+    'senet': (
+        "type='acon_mm.AconSENet', depth=154, out_indices=(1, 2, 3), frozen_stages=1",
+        [512, 1024, 2048],
+    ),
+    'seresnet': (
+        "type='acon_mm.AconResNet', depth=50, se_ratio=16, out_indices=(1, 2, 3), frozen_stages=1",
+        [512, 1024, 2048],
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _scope(monkeypatch):
+    # The whole SENet-154 would take a minute and show no more.
+    monkeypatch.setitem(senet.NUM_BLOCKS, 154, (1, 1, 1, 1))
+    init_default_scope('mmdet')
+    yield
+    init_default_scope('mmengine')
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_a_detector_with_this_backbone_trains(name, tmp_path):
+    backbone, channels = BACKBONES[name]
+    base = config_path('detection/retinanet_r50_relu.py')
+    path = tmp_path / 'config.py'
+    path.write_text(CONFIG.format(base=base, backbone=backbone, channels=channels))
+    detector = MODELS.build(Config.fromfile(path).model)
+    detector.train()
+    sample = DetDataSample(
+        gt_instances=InstanceData(
+            bboxes=torch.tensor([[8.0, 8.0, 40.0, 40.0]]), labels=torch.tensor([1])
+        ),
+        metainfo=dict(img_shape=(64, 64), batch_input_shape=(64, 64), pad_shape=(64, 64)),
+    )
+    losses = detector.loss(torch.rand(2, 3, 64, 64), [sample, sample])
+    total = sum(sum(value) for value in losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    for parameter_name, p in detector.backbone.named_parameters():
+        assert p.requires_grad == (p.grad is not None), parameter_name
+    assert not any(p.requires_grad for p in detector.backbone.layer1.parameters())
+    assert any(p.grad.any() for p in detector.backbone.layer2.parameters())

@@ -1,0 +1,54 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from acon_mm.models import MetaAcon
+from acon_mm.models.layers import recompute
+
+
+def build():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4, momentum=0.3)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm, MetaAcon(4), nn.Conv2d(4, 2, 1))
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_gradients_and_running_statistics_are_those_of_a_plain_call(training):
+    plain = build().train(training)
+    again = deepcopy(plain)
+    x = torch.randn(4, 3, 8, 8)
+    plain(x).square().sum().backward()
+    recompute(again, x).square().sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad), name
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert again[1].momentum == 0.3
+
+
+def test_intermediate_results_are_computed_a_second_time_in_the_backward_pass():
+    net, calls = build(), []
+    net[0].register_forward_hook(lambda *_: calls.append(1))
+    out = recompute(net, torch.randn(4, 3, 8, 8))
+    assert len(calls) == 1
+    out.sum().backward()
+    assert len(calls) == 2
+
+
+def test_a_norm_tracks_again_after_an_error_in_the_backward_pass():
+    net = build()
+    out = recompute(net, torch.randn(4, 3, 8, 8))
+    net[2].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        out.sum().backward()
+    assert net[1].momentum == 0.3
+    assert net[1].num_batches_tracked == 1
+
+
+def test_without_gradients_the_module_is_called_once():
+    net = build().eval()
+    x = torch.randn(4, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(recompute(net, x), net(x))

@@ -1,0 +1,39 @@
+"""Convert a checkpoint that the paper's authors released to one of this project, or back."""
+
+import argparse
+
+from acon_mm.apis.conversion import convert_official
+from acon_mm.engine import UserError
+from acon_mm.engine.official_names import OFFICIAL_NAMES
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('src', help='checkpoint to read')
+    parser.add_argument('dst', help='checkpoint to write, whole or not at all')
+    parser.add_argument(
+        '--model',
+        required=True,
+        metavar='NAME',
+        help=f'model that src is of: {", ".join(OFFICIAL_NAMES)}',
+    )
+    parser.add_argument(
+        '--reverse',
+        action='store_true',
+        help="src is ours and dst gets the authors' layout, with the same outputs",
+    )
+    return parser
+
+
+def main() -> None:
+    """Convert the file; on a bad one say so in one sentence and exit with status 1."""
+    parser = build_parser()
+    try:
+        convert_official(**vars(parser.parse_args()))
+    except UserError as error:
+        parser.exit(1, f'error: {error}\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,11 @@
+_base_ = './lightweight.py'
+
+model = dict(
+    backbone=dict(
+        type='acon_mm.AconMobileNetV2',
+        widen_factor=1.0,
+        act_cfg=dict(type='mmengine.ReLU6'),  # MobileNetV2's own; the paper calls it ReLU
+        placement='all',  # as in the paper for all lightweight networks
+    ),
+    head=dict(in_channels=1280),
+)

@@ -1,0 +1,18 @@
+"""Measure the models, and compare them with what the paper reports."""
+
+from .complexity import Complexity, count_complexity, count_config
+from .paper_tables import Row, Table, paper_table, paper_tables
+from .readme import fill_tables
+from .table_format import format_tables
+
+__all__ = [
+    'Complexity',
+    'Row',
+    'Table',
+    'count_complexity',
+    'count_config',
+    'fill_tables',
+    'format_tables',
+    'paper_table',
+    'paper_tables',
+]

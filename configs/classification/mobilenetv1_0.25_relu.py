@@ -1,0 +1,12 @@
+# Table 2: top-1 error 47.6 % in the paper.
+_base_ = [
+    '../_base_/models/mobilenetv1.py',
+    '../_base_/datasets/imagenet_8xb128.py',
+    '../_base_/schedules/imagenet_bs1024.py',
+    '../_base_/classification_runtime.py',
+]
+
+model = dict(
+    backbone=dict(widen_factor=0.25),
+    head=dict(in_channels=256),
+)

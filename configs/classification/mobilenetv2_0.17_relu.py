@@ -1,0 +1,9 @@
+# Tables 2 and 8: top-1 error 52.6 % in the paper.
+_base_ = [
+    '../_base_/models/mobilenetv2.py',
+    '../_base_/datasets/imagenet_8xb128.py',
+    '../_base_/schedules/imagenet_bs1024.py',
+    '../_base_/classification_runtime.py',
+]
+
+model = dict(backbone=dict(widen_factor=0.17))

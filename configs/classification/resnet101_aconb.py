@@ -1,0 +1,4 @@
+# Table 3: top-1 error 22.3 % in the paper.
+_base_ = './resnet101_relu.py'
+
+model = dict(backbone=dict(act_cfg=dict(type='acon_mm.AconB')))

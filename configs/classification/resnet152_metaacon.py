@@ -1,0 +1,4 @@
+# Tables 2 and 6: top-1 error 20.5 % in the paper.
+_base_ = './resnet152_relu.py'
+
+model = dict(backbone=dict(act_cfg=dict(type='acon_mm.MetaAcon')))

@@ -1,0 +1,4 @@
+# Table 2: top-1 error 28.4 % in the paper.
+_base_ = './resnet18_relu.py'
+
+model = dict(backbone=dict(act_cfg=dict(type='acon_mm.MetaAcon')))

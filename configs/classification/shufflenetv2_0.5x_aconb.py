@@ -1,0 +1,4 @@
+# Table 3: top-1 error 38.0 % in the paper.
+_base_ = './shufflenetv2_0.5x_relu.py'
+
+model = dict(backbone=dict(act_cfg=dict(type='acon_mm.AconB')))

@@ -1,0 +1,172 @@
+import json
+
+import pytest
+
+from acon_mm.analysis import Row, Table, fill_tables, format_tables, paper_table, paper_tables
+from acon_mm.engine import UserError
+
+NUMBERS = (2, 3, 4, 5, 6, 7, 8)
+
+
+def row(**changes):
+    paper = {'Parameters': '1.4M', 'FLOPs': '41M', 'Top 1 Error': 39.4}
+    ours = {'Parameters': 1_400_000, 'FLOPs': 41_000_000}
+    return Row('net', 'configs/classification/net.py', paper, ours | changes)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'off'),
+    [
+        ({'Parameters': 1_500_000, 'FLOPs': 42_230_000}, []),
+        ({'Parameters': 1_500_001}, ['Parameters']),
+        ({'FLOPs': 42_230_001}, ['FLOPs']),
+        ({'FLOPs': 39_700_000}, ['FLOPs']),
+    ],
+)
+def test_a_count_deviates_beyond_a_tenth_of_a_million_or_three_percent(changes, off):
+    found = [
+        name for name in ('Parameters', 'FLOPs', 'Top 1 Error') if row(**changes).deviates(name)
+    ]
+    assert found == off
+
+
+def test_parameters_of_large_networks_may_differ_by_two_percent():
+    large = Row('net', '', {'Parameters': '60.0M'}, {'Parameters': 61_200_000})
+    assert not large.deviates('Parameters')
+    large.ours['Parameters'] += 1
+    assert large.deviates('Parameters')
+
+
+def test_the_tables_have_as_many_rows_as_the_papers():
+    tables = paper_tables()
+    counts = {number: len(tables[number].rows) for number in NUMBERS}
+    # Two, four and three activations of each of 10, 6 and 5 networks in Tables 2, 3 and 6.
+    assert counts == {2: 20, 3: 24, 4: 7, 5: 4, 6: 15, 7: 3, 8: 12}
+
+
+def test_parameters_and_flops_stand_in_every_row_of_tables_2_3_and_8():
+    for number in (2, 3, 8):
+        for line in paper_table(number).rows:
+            assert {'Parameters', 'FLOPs', 'Top 1 Error'} <= set(line.paper)
+            assert {'Parameters', 'FLOPs'} <= set(line.ours)
+
+
+def test_only_mobilenetv2_is_further_from_the_paper_than_its_rounding_and_the_notes_say_why():
+    off = {
+        (number, line.model, name)
+        for number in NUMBERS
+        for line in paper_table(number).rows
+        for name in ('Parameters', 'FLOPs')
+        if line.deviates(name)
+    }
+    assert off == {
+        (2, 'mobilenetv2_0.17_relu', 'FLOPs'),
+        (2, 'mobilenetv2_0.17_metaacon', 'FLOPs'),
+        (2, 'mobilenetv2_0.17_metaacon', 'Parameters'),
+        (2, 'mobilenetv2_1.0_metaacon', 'Parameters'),
+        (8, 'mobilenetv2_0.17_relu', 'FLOPs'),
+        (8, 'mobilenetv2_0.6_relu', 'FLOPs'),
+        (8, 'mobilenetv2_1.0_relu', 'Parameters'),
+        (8, 'mobilenetv2_1.4_relu', 'Parameters'),
+    }
+    for number, model, _ in off:
+        (note,) = [line.note for line in paper_table(number).rows if line.model == model]
+        assert note
+
+
+def test_the_four_rows_on_which_the_sources_disagree_carry_a_note():
+    notes = {line.model: line.note for line in paper_table(2).rows}
+    for model in (
+        'mobilenetv2_1.0_metaacon',
+        'shufflenetv2_1.5x_metaacon',
+        'resnet101_metaacon',
+        'resnet152_metaacon',
+    ):
+        assert 'Slides' in notes[model]
+
+
+def test_table_9_takes_its_figures_from_the_detection_metafile():
+    table = paper_table(9)
+    assert [line.model.split('_')[-1] for line in table.rows] == ['relu', 'swish', 'metaacon']
+    assert [line.paper['box AP'] for line in table.rows] == [35.2, 35.8, 36.5]
+
+
+def write_run(folder, stamp, validated=(), tested=None):
+    run = folder / stamp
+    (run / 'vis_data').mkdir(parents=True)
+    lines = [json.dumps({'accuracy/top1': value, 'step': i}) for i, value in enumerate(validated)]
+    lines = ['{"lr": 0.1, "loss": 7.0}', *lines, '{"accuracy/to']
+    (run / 'vis_data' / 'scalars.json').write_text('\n'.join(lines))
+    if tested is not None:
+        (run / f'{stamp}.json').write_text(json.dumps({'accuracy/top1': tested}))
+
+
+def measured(work_dir):
+    (line,) = [r for r in paper_table(2, [work_dir]).rows if r.model == 'resnet50_metaacon']
+    return line.ours.get('Top 1 Error')
+
+
+def test_the_last_epoch_of_the_latest_run_is_what_was_measured(tmp_path):
+    run = tmp_path / 'resnet50_metaacon'
+    assert measured(tmp_path) is None
+    write_run(run, '20250101_000000', validated=[50, 78, 77.5])
+    assert measured(tmp_path) == measured(run) == 22.5
+    write_run(run, '20250102_000000', validated=[60], tested=61)
+    assert measured(tmp_path) == 39
+    write_run(run, '20250103_000000')  # a run that stopped before its first validation
+    assert measured(tmp_path) == 39
+
+
+def test_a_measured_error_stands_in_a_column_of_its_own(tmp_path):
+    assert format_tables([paper_table(7)]).splitlines()[2].split() == [
+        'Model',
+        'Top',
+        '1',
+        'Error',
+    ]
+    write_run(tmp_path / 'senet154_aconc', '20250101_000000', validated=[81])
+    text = format_tables([paper_table(7, [tmp_path])])
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:] if line.strip()}
+    assert lines['Model'] == ['Top', '1', 'Error', 'ours']
+    assert lines['senet154_aconc'] == ['18.4', '19.00']
+    assert lines['senet154_relu'] == ['18.95', '–']
+
+
+def test_json_holds_every_figure():
+    (table,) = json.loads(format_tables([paper_table(8)], 'json'))
+    assert table['number'] == 8
+    rows = {line['model']: line for line in table['rows']}
+    assert rows['tfnet_0.5']['paper'] == {
+        'Parameters': '1.3M',
+        'FLOPs': '43M',
+        'Top 1 Error': 36.6,
+    }
+    assert rows['mobilenetv2_1.4_relu']['deviates'] == ['Parameters']
+    assert rows['mobilenetv2_1.4_relu']['ours']['Parameters'] == 6_108_776
+
+
+def test_markdown_marks_a_deviation_and_links_the_config():
+    line = row(FLOPs=50_000_000)
+    line.note = 'Because.'
+    table = Table(8, 'Title', [line])
+    text = format_tables([table], 'markdown', 'configs/detection')
+    assert '| [net](../classification/net.py) | 1.4M | 1.40M | 41M | 50.0M* | 39.4 |' in text
+    assert r'- \* net: FLOPs 50.0M against 41M (+22.0%). Because.' in text
+    assert '[net](configs/classification/net.py)' in format_tables([table], 'markdown')
+
+
+def test_unknown_tables_and_work_dirs_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r'tables names 1, .* the tables are 2, 3'):
+        paper_table(1)
+    with pytest.raises(UserError, match=r'work_dirs names .*, which is no folder'):
+        paper_table(2, [tmp_path / 'none'])
+
+
+def test_only_what_stands_between_the_marks_is_written_anew():
+    text = 'before\n<!-- tables 7 -->\nold\n<!-- end of tables -->\nafter\n'
+    filled = fill_tables(text)
+    assert filled.startswith('before\n<!-- tables 7 -->\n')
+    assert filled.endswith('<!-- end of tables -->\nafter\n')
+    assert 'old' not in filled
+    assert '18.95' in filled
+    assert fill_tables(filled) == filled

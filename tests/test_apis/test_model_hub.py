@@ -1,0 +1,47 @@
+"""mmpretrain and mim find the classifiers, in whatever order the packages are imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+NAME = 'shufflenetv2_0.5x_metaacon'
+
+AFTER = f"""
+import sys
+import acon_mm
+assert not any(name.startswith(('mmpretrain', 'mmdet', 'mmseg')) for name in sys.modules)
+import mmpretrain
+assert {NAME!r} in mmpretrain.list_models('shufflenetv2')
+assert 'resnet18_8xb32_in1k' in mmpretrain.list_models()
+assert 'retinanet_r50_metaacon' not in mmpretrain.list_models()
+model = mmpretrain.get_model({NAME!r})
+print(type(model.backbone).__name__, model.backbone.layer1[0].branch_main[0].activate)
+"""
+
+BEFORE = f"""
+import mmpretrain
+import acon_mm
+from acon_mm._model_hub import announce_models
+announce_models()
+announce_models()
+model = mmpretrain.get_model({NAME!r})
+print(type(model.backbone).__name__, model.backbone.layer1[0].branch_main[0].activate)
+"""
+
+
+@pytest.mark.parametrize('code', [AFTER, BEFORE], ids=['after', 'before'])
+def test_mmpretrain_builds_our_models_by_name(code, tmp_path):
+    run = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.startswith('AconShuffleNetV2 MetaAcon(')
+
+
+def test_mim_finds_a_model_by_its_config(tmp_path):
+    command = [sys.executable, '-m', 'mim', 'search', 'acon_mm', '--config', NAME]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert f'configs/classification/{NAME}.py' in run.stdout
+    assert '65.2' in run.stdout

@@ -1,0 +1,77 @@
+"""Count the parameters and FLOPs of a config's model for one image.
+
+FLOPs are multiply-accumulates of convolutions and linear layers, those inside activations included
+and stated separately. What is left out, such as norms, poolings and the element-wise arithmetic of
+activations, is listed.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from acon_mm.analysis import Complexity, count_config
+from acon_mm.engine import UserError
+
+
+def positive(text: str) -> int:
+    """Read a positive integer from the command line."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument(
+        '--shape',
+        type=positive,
+        nargs='+',
+        default=[224],
+        metavar='PIXELS',
+        help='side of the image, or its height and width (default: 224)',
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object')
+    return parser
+
+
+def describe(cost: Complexity, size: list[int]) -> str:
+    """Return the lines for a reader."""
+    left_out = ', '.join(f'{name.split("::")[-1]} ×{n}' for name, n in cost.left_out.items())
+    return '\n'.join(
+        [
+            f'one image of 3×{size[0]}×{size[1]}',
+            f'parameters  {cost.params:>14,}   {cost.activation_params:,} of them in activations',
+            f'FLOPs       {cost.flops:>14,}   {cost.activation_flops:,} of them in activations',
+            'FLOPs are multiply-accumulates of convolutions and linear layers. Left out are',
+            f'- the element-wise part of activations, which get {cost.activation_elements:,} '
+            'values in all and need a handful of operations for each;',
+            f'- these operations with the number of their calls: {left_out}.',
+        ]
+    )
+
+
+def main() -> None:
+    """Parse the arguments, count and print."""
+    parser = build_parser()
+    args = parser.parse_args()
+    if len(args.shape) > 2:
+        parser.error(f'--shape takes one or two numbers, got {len(args.shape)}')
+    size = args.shape * 2 if len(args.shape) == 1 else args.shape
+    try:
+        cost = count_config(args.config, size)
+    except UserError as error:
+        sys.exit(f'error: {error}')
+    if args.json:
+        print(json.dumps(asdict(cost) | {'shape': [3, *size]}))
+    else:
+        print(describe(cost, size))
+
+
+if __name__ == '__main__':
+    main()

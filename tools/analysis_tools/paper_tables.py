@@ -1,0 +1,78 @@
+"""Print tables of the paper with our figures beside the paper's.
+
+With --update it writes the tables in READMEs anew instead, which stand between the lines
+<!-- tables 2,3 --> and <!-- end of tables -->.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from acon_mm.analysis import fill_tables, format_tables, paper_table, paper_tables
+from acon_mm.engine import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def numbers(text: str) -> list[int]:
+    """Read ``2,3`` from the command line."""
+    return [int(part) for part in text.split(',')]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--tables', type=numbers, metavar='N,N', help='numbers of the tables (default: all)'
+    )
+    parser.add_argument('--format', choices=('text', 'markdown', 'json'), default='text')
+    parser.add_argument(
+        '--work-dirs',
+        nargs='+',
+        default=[],
+        metavar='DIR',
+        help='folders with runs whose measured metrics are shown, such as work_dirs',
+    )
+    parser.add_argument(
+        '--base',
+        default='.',
+        metavar='DIR',
+        help='folder of the project that links in Markdown start from, such as '
+        'configs/classification',
+    )
+    parser.add_argument(
+        '--update', nargs='+', type=Path, default=[], metavar='README', help='files to update'
+    )
+    return parser
+
+
+def update(path: Path) -> None:
+    """Write the tables in a README of this project anew."""
+    if not path.is_file():
+        raise UserError(f'--update names {str(path)!r}, which is no file')
+    folder = path.resolve().parent
+    if not folder.is_relative_to(ROOT):
+        raise UserError(f'--update names {str(path)!r}, which does not lie in {ROOT}')
+    base = folder.relative_to(ROOT).as_posix()
+    path.write_text(fill_tables(path.read_text(encoding='utf-8'), base), encoding='utf-8')
+
+
+def main() -> None:
+    """Parse the arguments and print the tables."""
+    args = build_parser().parse_args()
+    try:
+        for path in args.update:
+            update(path)
+        if args.update:
+            return
+        wanted = args.tables or list(paper_tables())
+        tables = [paper_table(number, args.work_dirs) for number in wanted]
+    except UserError as error:
+        sys.exit(f'error: {error}')
+    print(format_tables(tables, args.format, args.base))
+
+
+if __name__ == '__main__':
+    main()

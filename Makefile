@@ -5,7 +5,7 @@ SHELL := bash
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: env
 env: ## Make .venv with the pinned stack (once about 8 minutes on two cores)
@@ -16,8 +16,12 @@ demo: env ## Train RetinaNet with Meta-ACON on handwritten digits, print its COC
 	@PYTHON="$(CURDIR)/.venv/bin/python" bash tools/demo.sh
 
 .PHONY: test
-test: env ## Run the tests; PYTEST_ARGS='-k acon' picks some
-	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+test: env ## Run the tests but for the slow ones; PYTEST_ARGS='-k acon' picks some
+	@.venv/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: test ## Run the slow tests as well: every config, every width
+	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 .PHONY: checkstyle
 checkstyle: env ## Check style and formatting

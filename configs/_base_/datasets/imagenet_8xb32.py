@@ -12,8 +12,8 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='mmcv.LoadImageFromFile'),
-    # The shorter side becomes 256, the other one is rounded half up, with OpenCV's bilinear filter,
-    # as the authors do; mmpretrain.ResizeEdge rounds down, which makes half of all images a pixel
+    # The shorter side becomes 256, the other is rounded half up, with OpenCV's bilinear filter,
+    # as the authors do. mmpretrain.ResizeEdge rounds down and makes half of the images a pixel
     # smaller. The first number is a bound of the longer side that no image reaches.
     dict(type='mmcv.Resize', scale=(100000, 256), keep_ratio=True, backend='cv2'),
     dict(type='mmcv.CenterCrop', crop_size=224),

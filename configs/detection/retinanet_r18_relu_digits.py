@@ -3,7 +3,7 @@
 _base_ = './retinanet_r50_relu.py'
 
 # The classifier that configs/classification/resnet18_relu_digits.py trains.
-pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_5.pth}}'
+pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_2.pth}}'
 
 model = dict(
     backbone=dict(
@@ -63,8 +63,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=3)
+max_epochs = 5
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 # AdamW instead of SGD: in 600 steps the fresh neck and head have to catch up with the backbone,
 # and AdamW gives each parameter a step of its own size.
 optim_wrapper = dict(

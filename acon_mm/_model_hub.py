@@ -6,14 +6,17 @@ waits for the module with the hub and registers our models as soon as that has b
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 
-from acon_mm._model_index import MIM_ROOT, metafiles, model_entries
+from acon_mm._model_index import MIM_ROOT, metafiles
 
 HUB = 'mmpretrain.apis.model'
+
+_registered: list[ModuleType] = []
 
 
 def announce_models() -> None:
@@ -25,11 +28,31 @@ def announce_models() -> None:
 
 
 def _register(hub: ModuleType) -> None:
-    if any(map(hub.ModelHub.has, model_entries())):
+    if hub in _registered:
         return
-    for path in metafiles():
-        if path.parent.name == 'classification':  # mmpretrain builds no detectors
+    _registered.append(hub)
+    # mmpretrain is being imported, and has to remain so whatever is wrong with our files.
+    try:
+        paths = metafiles()
+    except Exception as error:
+        _warn('the models of acon_mm', error)
+        return
+    for path in paths:
+        if path.parent.name != 'classification':  # mmpretrain builds no detectors
+            continue
+        try:
             hub.ModelHub.register_model_index(path, config_prefix=MIM_ROOT)
+        except Exception as error:
+            _warn(f'some or all models of {path}', error)
+
+
+def _warn(models: str, error: Exception) -> None:
+    reason = ' '.join(str(error).split())
+    warnings.warn(
+        f'mmpretrain.get_model does not know {models}: {type(error).__name__}: {reason}; '
+        'acon_mm.apis.get_model does not need mmpretrain for its list',
+        stacklevel=3,
+    )
 
 
 class _HubLoader(SourceFileLoader):

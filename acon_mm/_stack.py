@@ -6,7 +6,7 @@ wrong one is named in one line instead of failing somewhere inside an import.
 
 import shlex
 import sys
-from importlib import metadata
+from importlib import metadata, util
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,8 @@ class Library(NamedTuple):
 
 
 STACK = (
-    Library('torch', '>=2.1', required=True),
+    # 2.6 is the first whose safe globals have names, by which acon_mm reads checkpoints.
+    Library('torch', '>=2.6', required=True),
     # mmdet 3.3.0 and mmsegmentation 1.2.2 assert these bounds when they are imported.
     Library('mmcv', '>=2.0.0rc4,<2.2.0', required=True),
     Library('mmengine', '>=0.10.0,<1', required=True),
@@ -81,7 +82,8 @@ def _check_version(library: Library) -> None:
 
 def _mmcv_has_ops() -> bool:
     """Look for ``mmcv._ext`` without importing mmcv, which would load torch and OpenCV."""
-    mmcv = PathFinder.find_spec('mmcv')
+    # An editable install has a finder of its own, which PathFinder does not ask.
+    mmcv = util.find_spec('mmcv')
     return bool(mmcv and PathFinder.find_spec('mmcv._ext', mmcv.submodule_search_locations))
 
 

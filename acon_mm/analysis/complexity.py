@@ -27,6 +27,8 @@ _COUNTED = {
 }
 
 _ACTIVATION_ROOMS = (activations.__name__, nn.ReLU.__module__)
+# torch keeps it in the same module.
+_NO_ACTIVATIONS = (nn.MultiheadAttention,)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Complexity:
             layers, ACON-FReLU's convolution.
         activation_elements: How many values the activations are applied to. Their element-wise
             arithmetic is a handful of operations on each and not in ``flops``.
-        left_out: How often each operation that ``flops`` leaves out is called, by torch's name.
+        left_out: How often operations that ``flops`` leaves out are called, by torch's name.
+            Those that mmengine takes for free, ``aten::relu`` and reshaping among them, are not
+            listed.
     """
 
     params: int
@@ -59,6 +63,9 @@ def count_complexity(model: nn.Module, shape: Sequence[int] = (3, 224, 224)) -> 
     Args:
         model: The network, on the CPU, which is put into eval mode. It takes one tensor.
         shape: The shape of the image, ``(channels, height, width)``.
+
+    Returns:
+        The counts.
 
     Raises:
         RuntimeError: If the network does not accept an image of that shape.
@@ -89,6 +96,9 @@ def count_config(
         config: Path of a config file, or a config.
         size: The height and the width of the image.
 
+    Returns:
+        The counts.
+
     Raises:
         UserError: If the config cannot be read or has no model, or its model does not accept an
             image of that size.
@@ -109,7 +119,8 @@ def count_config(
 
 def _activations(module: nn.Module, name: str = '') -> Iterator[tuple[str, nn.Module]]:
     """Yield the name and the module of each activation; not those inside another one."""
-    if type(module).__module__.startswith(_ACTIVATION_ROOMS):
+    in_room = type(module).__module__.startswith(_ACTIVATION_ROOMS)
+    if in_room and not isinstance(module, _NO_ACTIVATIONS):
         yield name, module
         return
     for child_name, child in module.named_children():

@@ -91,6 +91,9 @@ def paper_table(number: int, work_dirs: Sequence[str | os.PathLike] = ()) -> Tab
         number: The number of the table.
         work_dirs: Folders of runs, see :func:`measured_metrics`.
 
+    Returns:
+        The table, with a row for each model of this project that stands in it.
+
     Raises:
         UserError: If the project has no models of that table, or a work dir is no folder.
     """
@@ -107,7 +110,14 @@ def paper_table(number: int, work_dirs: Sequence[str | os.PathLike] = ()) -> Tab
 
 
 def paper_tables(work_dirs: Sequence[str | os.PathLike] = ()) -> dict[int, Table]:
-    """Put together all tables that models of this project stand in, by their numbers."""
+    """Put together all tables that models of this project stand in.
+
+    Args:
+        work_dirs: Folders of runs, see :func:`measured_metrics`.
+
+    Returns:
+        The tables by their numbers.
+    """
     tables = {number: Table(number, title) for number, title in TITLES.items()}
     for name, entry in model_entries().items():
         metadata = entry.get('Metadata', {})
@@ -136,5 +146,9 @@ def _reported(entry: dict) -> dict[int, dict]:
 
 
 def parse_quantity(text: str) -> float:
-    """Return the number of ``'1.4M'`` or ``'3.9G'``."""
+    """Return the number that a quantity of the paper stands for.
+
+    Args:
+        text: A number and its unit, such as ``'1.4M'`` or ``'3.9G'``.
+    """
     return float(text[:-1]) * _UNITS[text[-1]]

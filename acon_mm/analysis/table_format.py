@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
 
+from acon_mm.engine import UserError
+
 from .paper_tables import SIZES, Row, Table, parse_quantity
 
 _NONE = '–'
@@ -21,8 +23,17 @@ def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') 
         tables: The tables.
         kind: ``'text'``, ``'markdown'`` or ``'json'``.
         base: The folder below the root of the project that links in Markdown start from.
+
+    Returns:
+        The text, without a line break at its end.
+
+    Raises:
+        UserError: If ``kind`` is none of the three.
     """
-    return {'text': _text, 'markdown': lambda t: _markdown(t, base), 'json': _json}[kind](tables)
+    kinds = {'text': _text, 'markdown': lambda t: _markdown(t, base), 'json': _json}
+    if kind not in kinds:
+        raise UserError(f'kind={kind!r} is unknown; use one of {", ".join(kinds)}')
+    return kinds[kind](tables)
 
 
 def _json(tables: Sequence[Table]) -> str:

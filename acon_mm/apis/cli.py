@@ -49,6 +49,14 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
 
     A :class:`.UserError` is printed as one line by the first process of a machine and ends the
     script with status 1. Anything else is a bug and keeps its traceback.
+
+    Args:
+        function: The function; it takes the arguments by their names.
+        arguments: What the parser returned, changed in place: ``local_rank`` is taken out and
+            goes to the environment variable ``LOCAL_RANK``.
+
+    Raises:
+        SystemExit: With status 1, after a :class:`.UserError`.
     """
     kwargs = vars(arguments)
     local_rank = kwargs.pop('local_rank')

@@ -29,6 +29,9 @@ def load_config(
         work_dir: Where logs and checkpoints go. Defaults to the config's ``work_dir``, then to
             ``./work_dirs/`` and the config's name.
 
+    Returns:
+        A config of its own, with ``work_dir`` set.
+
     Raises:
         UserError: If the config cannot be read or an option does not fit it.
     """
@@ -47,7 +50,14 @@ def load_config(
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that ``cfg.runner_type`` names, mmengine's ``Runner`` by default."""
+    """Build the runner that ``cfg.runner_type`` names, mmengine's ``Runner`` by default.
+
+    Args:
+        cfg: The config of the run, which the runner keeps.
+
+    Returns:
+        The runner, which has built nothing of the data yet.
+    """
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

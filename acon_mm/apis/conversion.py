@@ -1,12 +1,7 @@
 """Converting the authors' released files and back, by the name of a model."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from acon_mm.engine import UserError
 from acon_mm.engine.checkpoint import load_from_local
@@ -15,6 +10,7 @@ from acon_mm.engine.official_weights import OfficialLayout
 from acon_mm.engine.saving import save_whole
 
 from .models import get_model
+from .state_dict import state_dict_of
 
 # What their networks were trained on and therefore have to get: BGR as it is read.
 PREPROCESSING = {'channel_order': 'BGR', 'value_range': [0, 255], 'mean': None, 'std': None}
@@ -33,24 +29,26 @@ def convert_official(
         src: The file to read: a state dict, or one under ``state_dict``; a prefix ``module.`` of
             all its keys is left out.
         dst: The file to write. It is written whole or not at all.
-        model: The name of one of the models whose weights were released, such as
-            ``'resnet50_metaacon'``.
+        model: The name of one of the models that the authors' code builds, such as
+            ``'resnet50_metaacon'``; they released the weights of most of them.
         reverse: Whether ``src`` is ours and ``dst`` gets the authors' layout; its network has
             the same outputs in evaluation mode.
 
     Raises:
         UserError: If the model is unknown, ``src`` cannot be read or does not fit the model (the
             first differing key is named), or ``dst`` cannot be written.
+        CheckpointRefusedError: If ``src`` holds anything but tensors and logged numbers; nothing
+            of it was run.
     """
     if model not in OFFICIAL_NAMES:
         raise UserError(
-            f'model={model!r} is none of those whose weights were released: '
+            f"model={model!r} is none of those that the authors' code builds: "
             f'{", ".join(OFFICIAL_NAMES)}'
         )
     source = Path(src).expanduser()
     if Path(dst).expanduser().resolve() == source.resolve():
         raise UserError(f'dst is {str(dst)!r}, which is src itself; name another file to write')
-    state_dict = _state_dict(load_from_local(source, map_location='cpu'), source)
+    state_dict = state_dict_of(load_from_local(source, map_location='cpu'), source)
     layout = OfficialLayout(get_model(model).state_dict(), OFFICIAL_NAMES[model])
     try:
         convert = layout.to_official if reverse else layout.to_ours
@@ -60,18 +58,3 @@ def convert_official(
         raise UserError(f'{str(source)!r} is not {whose} {model}: {error}') from None
     meta = {'source': source.name, 'model': model, 'preprocessing': PREPROCESSING}
     save_whole({'meta': meta, 'state_dict': converted}, dst)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state dict of what a file holds, without the prefix of ``DataParallel``."""
-    if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
-        content = content['state_dict']
-    is_state_dict = isinstance(content, Mapping) and all(map(torch.is_tensor, content.values()))
-    if not content or not is_state_dict:
-        raise UserError(
-            f'{str(path)!r} holds no state dict: expected are tensors by name, at the top or '
-            "under the key 'state_dict'"
-        )
-    if all(key.startswith('module.') for key in content):
-        return {key.removeprefix('module.'): value for key, value in content.items()}
-    return dict(content)

@@ -13,6 +13,7 @@ from acon_mm._model_index import MIM_ROOT, model_entries
 from acon_mm.engine import UserError
 
 from .config import load_config
+from .state_dict import state_dict_of
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -36,7 +37,8 @@ def get_model(name: str, pretrained: str | os.PathLike | None = None, **kwargs) 
 
     Args:
         name: One of :func:`list_models`.
-        pretrained: The checkpoint to load, a path or a URL. It has to fit the model key by key.
+        pretrained: The checkpoint to load, a path or a URL. It has to fit the model key by key;
+            a prefix ``module.`` of all its keys is left out.
         **kwargs: Values to change in the config's ``model``, such as
             ``backbone=dict(out_indices=(1, 2, 3))``.
 
@@ -78,7 +80,7 @@ def _load(model: nn.Module, name: str, path: str) -> None:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except FileNotFoundError as error:
         raise UserError(f'pretrained is {path!r}, which cannot be read: {error}') from None
-    state = checkpoint.get('state_dict', checkpoint)
+    state = state_dict_of(checkpoint, path)
     expected = model.state_dict()
     for key in (*expected, *state):
         shapes = [tuple(s[key].shape) if key in s else 'absent' for s in (expected, state)]

@@ -10,6 +10,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from acon_mm.engine import UserError
 from acon_mm.engine.data_check import check_checkpoints, check_data
 from acon_mm.engine.launch import prepare_launch
+from acon_mm.engine.type_name import type_name
 
 from .config import build_runner, load_config
 
@@ -95,9 +96,14 @@ def _use_amp(cfg: Config) -> None:
             f'amp=True needs a device of {", ".join(AMP_DEVICES)} and this machine has none; '
             'train without --amp'
         )
-    wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
-    if kind.rpartition('.')[-1] not in ('OptimWrapper', 'AmpOptimWrapper'):
+    wrapper = cfg.get('optim_wrapper')
+    if not wrapper:
+        raise UserError(
+            'amp=True changes optim_wrapper, which the config does not have; add it, or train '
+            'without --amp'
+        )
+    kind = type_name(wrapper.get('type', 'OptimWrapper'))
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(
             f'amp=True replaces OptimWrapper by AmpOptimWrapper, but optim_wrapper.type is '
             f'{kind!r}; train without --amp, or change the type'

@@ -1,5 +1,6 @@
 """Test-time augmentation: the config's own, or a flip for detectors."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
@@ -33,9 +34,6 @@ def use_tta(cfg: Config) -> None:
     Raises:
         UserError: If another model's config lacks ``tta_model`` or ``tta_pipeline``.
     """
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
     missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
     if missing and cfg.get('default_scope') != 'mmdet':
         raise UserError(
@@ -44,7 +42,18 @@ def use_tta(cfg: Config) -> None:
         )
     model = cfg.get('tta_model') or deepcopy(_DETECTOR)
     cfg.model = ConfigDict(**model, module=cfg.model)
-    dataset.pipeline = cfg.get('tta_pipeline') or _with_flip(dataset.pipeline)
+    for dataset in _innermost(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get('tta_pipeline') or _with_flip(dataset.pipeline)
+
+
+def _innermost(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Yield the datasets that read images, those inside ``ConcatDataset`` and others."""
+    wrapped = [dataset.dataset] if 'dataset' in dataset else dataset.get('datasets')
+    if wrapped is None:
+        yield dataset
+        return
+    for part in wrapped:
+        yield from _innermost(part)
 
 
 def _with_flip(pipeline: list) -> list:

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from acon_mm.engine import UserError
+from acon_mm.engine.type_name import type_name
 
 
 def draw_predictions(
@@ -26,7 +27,7 @@ def draw_predictions(
         UserError: If ``default_hooks.visualization`` is none of the three libraries' hooks.
     """
     hook = cfg.get('default_hooks', {}).get('visualization') or {}
-    kind = str(hook.get('type', 'none')).rpartition('.')[-1]
+    kind = type_name(hook.get('type', 'none'))
     # mmdet's hook writes below the work dir unless the path is absolute.
     folder = None if show_dir is None else str(Path(show_dir).expanduser().absolute())
     if kind == 'DetVisualizationHook':

@@ -12,7 +12,8 @@ BACKGROUND = 10
 
 PHOTO_CROP = (90, 160)
 MAX_ANGLE = 15.0
-MIN_CONTRAST = 80.0
+PHOTO_FADING = 0.5  # a full-contrast photograph hides digits even from people
+MIN_CONTRAST = 110.0
 MAX_BOX_OVERLAP = 0.15
 PLACEMENT_TRIES = 30
 LUMA = np.array([0.114, 0.587, 0.299], dtype=np.float32)  # of B, G, R
@@ -94,7 +95,7 @@ def compose_scene(
 
 
 def _photo_crop(photos: tuple[np.ndarray, ...], rng: np.random.Generator, size: int) -> np.ndarray:
-    """Cut a random square out of a random photo, flip it, vary its brightness, resize it."""
+    """Cut a random square out of a random photo, flip it, fade it, vary its brightness, resize it."""
     photo = photos[rng.integers(len(photos))]
     side = int(rng.integers(PHOTO_CROP[0], min(PHOTO_CROP[1], *photo.shape[:2]) + 1))
     y = rng.integers(photo.shape[0] - side + 1)
@@ -103,7 +104,8 @@ def _photo_crop(photos: tuple[np.ndarray, ...], rng: np.random.Generator, size: 
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     crop = cv2.resize(np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.clip(crop * rng.uniform(0.7, 1.2), 0, 255)
+    faded = PHOTO_FADING * crop + (1 - PHOTO_FADING) * crop.mean()
+    return np.clip(faded * rng.uniform(0.7, 1.2), 0, 255)
 
 
 def _render_ink(

@@ -3,38 +3,27 @@
 A checkpoint is a pickle, and a pickle can call any function while it is read. torch's
 ``weights_only=True`` lets a fixed list of globals through, and that list lacks three things which
 every checkpoint of mmengine holds: its :class:`HistoryBuffer`, numpy arrays and numpy scalars.
-:func:`register_safe_loading` adds exactly these and makes every way by which mmengine reads a
-checkpoint (``--resume``, ``load_from``, ``init_cfg=dict(type='Pretrained')``, ``tools/test.py``)
-refuse the rest with a sentence.
+:func:`register_safe_loading` adds exactly these, by stand-ins that check them, and makes every
+way by which mmengine reads a checkpoint (``--resume``, ``load_from``,
+``init_cfg=dict(type='Pretrained')``, ``tools/test.py``) refuse the rest with a sentence.
 """
 
+import contextlib
 import functools
 import os
 import pickle
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmengine.utils import digit_version
 
-from . import restricted_pickle
+from . import pickled_numpy
 from .errors import UserError
-
-try:
-    from numpy._core import multiarray
-except ImportError:  # numpy 1
-    from numpy.core import multiarray
-
-# torch 2.4 and 2.5 have `add_safe_globals` but not its (object, name) form, without which a file
-# written under numpy 1 (`numpy.core`) cannot be read under numpy 2 (`numpy._core`).
-HAS_NAMED_SAFE_GLOBALS = digit_version(torch.__version__) >= digit_version('2.6.0')
 
 # Loaders of mmengine for files that are not on this machine, under the prefixes it gives them.
 # They end in `torch.hub.load_state_dict_from_url`, whose default is still `weights_only=False`.
@@ -69,36 +58,20 @@ class CheckpointRefusedError(UserError):
 def safe_globals() -> dict[str, Any]:
     """Return what a checkpoint may name besides torch's own list, by the name a pickle uses."""
     allowed = {
-        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
-        'builtins.getattr': _history_method,
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
+        'mmengine.logging.history_buffer.HistoryBuffer': pickled_numpy.PickledHistory,
+        'builtins.getattr': pickled_numpy.history_method,
+        'numpy.ndarray': pickled_numpy.PickledArray,
+        'numpy.dtype': pickled_numpy.PickledDtype,
     }
-    for core in ('numpy.core', 'numpy._core'):
-        allowed[f'{core}.multiarray._reconstruct'] = multiarray._reconstruct
-        allowed[f'{core}.multiarray.scalar'] = multiarray.scalar
-    # A dtype is an instance of a class of its own, and torch asks for the class of an instance.
-    # numpy has kept these classes in a public module since 1.25.
-    for name in getattr(getattr(np, 'dtypes', None), '__all__', ()):
-        allowed[f'numpy.dtypes.{name}'] = getattr(np.dtypes, name)
+    for core in ('numpy.core', 'numpy._core'):  # numpy 1 and numpy 2
+        allowed[f'{core}.multiarray._reconstruct'] = pickled_numpy.reconstruct
+        allowed[f'{core}.multiarray.scalar'] = pickled_numpy.scalar
     return allowed
 
 
-def _history_method(owner: Any, name: str) -> Callable:
-    """Stand in for the ``getattr`` by which a pickled HistoryBuffer names its own four methods."""
-    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
-        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr of {name!r} is not allowed')
-    return getattr(HistoryBuffer, name)
-
-
 def register_safe_loading() -> None:
-    """Make mmengine read every checkpoint by the allow-list; calling it again changes nothing.
-
-    On torch < 2.6 files on this machine are read by :mod:`.restricted_pickle`, which follows the
-    same list.
-    """
-    if HAS_NAMED_SAFE_GLOBALS:
-        torch.serialization.add_safe_globals([(obj, name) for name, obj in safe_globals().items()])
+    """Make mmengine read every checkpoint by the allow-list; calling it again changes nothing."""
+    torch.serialization.add_safe_globals([(obj, name) for name, obj in safe_globals().items()])
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     for name, prefixes in _REMOTE_LOADERS.items():
         loader = getattr(mmengine_checkpoint, name)
@@ -116,21 +89,21 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
         What was saved, usually a dict with ``meta`` and ``state_dict``.
 
     Raises:
-        UserError: If the file is missing, damaged or no checkpoint.
+        UserError: If the file is missing, damaged or no checkpoint, or its tensors cannot be put
+            where ``map_location`` says.
         CheckpointRefusedError: If it asks for a global outside the allow-list.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint {str(path)!r} does not exist; give the path of a .pth file')
     try:
-        if HAS_NAMED_SAFE_GLOBALS:
+        with _weights_only():
             return torch.load(path, map_location=map_location, weights_only=True)
-        return restricted_pickle.load(path, map_location, safe_globals())
     except pickle.UnpicklingError as error:
         raise _explain(path, error) from None
-    except torch.cuda.OutOfMemoryError:
-        raise
     except _UNREADABLE as error:
+        if isinstance(error, RuntimeError):
+            _raise_device_error(path, error)
         raise _unreadable(path, error) from None
 
 
@@ -139,32 +112,51 @@ def _force_weights_only(loader: Callable) -> Callable:
 
     @functools.wraps(loader)  # mmengine logs the loader by its `__name__`
     def load(filename: str, map_location: Any = None, **kwargs) -> Any:
-        # torch's own switch overrules a `weights_only=False` that a caller passed on.
-        variable = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-        before = os.environ.get(variable)
-        os.environ[variable] = '1'
         try:
-            return loader(filename, map_location, **kwargs)
+            with _weights_only():
+                return loader(filename, map_location, **kwargs)
         except pickle.UnpicklingError as error:
             raise _explain(filename, error) from None
-        finally:
-            if before is None:
-                del os.environ[variable]
-            else:
-                os.environ[variable] = before
 
     return load
 
 
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Set torch's own switch, which overrules a `weights_only=False` that a caller passed on."""
+    force, lift = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+    before = {name: os.environ.pop(name, None) for name in (force, lift)}  # torch refuses both
+    os.environ[force] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[force]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def _raise_device_error(path: Path, error: RuntimeError) -> None:
+    """Raise for an error of the device, and return for one of the file."""
+    message = str(error)
+    if 'map_location' in message or 'data location' in message:
+        first = message.partition('\n')[0].partition('. ')[0]
+        raise UserError(
+            f'checkpoint {str(path)!r} holds tensors of a device that cannot be used here '
+            f"({first}): read it with map_location='cpu'"
+        ) from None
+    if isinstance(error, torch.cuda.OutOfMemoryError) or 'CUDA' in message:
+        raise error
+
+
 def _explain(path: str | os.PathLike, error: pickle.UnpicklingError) -> UserError:
     """Turn torch's paragraphs into one sentence that names what the pickle wanted."""
-    wanted = re.search(r'GLOBAL ([\w.]+)', str(error))
+    wanted = re.search(r'GLOBAL ([\w.]+)( (?:of|as) [\w ]+(?= is not))?', str(error))
     if wanted is None:
         return _unreadable(path, error)
     name = wanted[1] if '.' in wanted[1] else f'builtins.{wanted[1]}'
     return CheckpointRefusedError(
-        f'checkpoint {str(path)!r} is refused and nothing in it was run: its pickle wants {name}, '
-        'and only tensors, numbers, numpy arrays and HistoryBuffer of mmengine are let through; '
+        f'checkpoint {str(path)!r} is refused and nothing in it was run: its pickle wants '
+        f'{name}{wanted[2] or ""}, and only tensors, numbers, numpy arrays of numbers or strings '
+        'and HistoryBuffer of mmengine are let through; '
         'ask its author for the weights alone (torch.save(dict(state_dict=model.state_dict()), '
         'path))'
     )

@@ -4,6 +4,7 @@ A missing folder otherwise ends in a traceback of the library that first wants i
 of building; here it is one sentence with the path, the config key and the layout expected there.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from .errors import UserError
+from .type_name import type_name
 
 DIGIT_SCENES = 'digit_scenes'
 
@@ -50,8 +52,9 @@ class Needed(NamedTuple):
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     """Check that the data which ``cfg`` names for some splits exists on this machine.
 
-    Paths with a scheme (``s3://``, ``http://``) and datasets with ``backend_args`` are left to
-    mmengine. Datasets in wrappers (``RepeatDataset``, ``ConcatDataset``…) are looked into.
+    Paths with a scheme (``s3://``, ``http://``), and datasets and metrics with ``backend_args``,
+    are left to mmengine. Datasets in wrappers (``RepeatDataset``, ``ConcatDataset``…) are looked
+    into.
 
     Args:
         cfg: The config of the run.
@@ -79,7 +82,8 @@ def check_checkpoints(cfg: Config) -> None:
     if cfg.get('load_from'):
         starts.append(('load_from', cfg.load_from))
     for key, path in starts:
-        if _is_missing(path):
+        # mmengine expands `~` in the names of checkpoints, but not in those of data.
+        if _is_missing(os.path.expanduser(path)):
             unset = key.removesuffix('.checkpoint')
             raise UserError(
                 f'{key} is {path!r}, which does not exist{_seen_from(path)}; point it at a '
@@ -104,7 +108,7 @@ def _dataset_paths(dataset: Any, key: str) -> Iterator[Needed]:
     for index, part in enumerate(dataset.get('datasets', ())):
         yield from _dataset_paths(part, f'{key}.datasets.{index}')
 
-    kind = str(dataset.get('type', ''))
+    kind = type_name(dataset.get('type'))
     root = dataset.get('data_root') or ''
     named = {}
     if isinstance(dataset.get('ann_file'), str) and dataset['ann_file']:
@@ -122,6 +126,9 @@ def _dataset_paths(dataset: Any, key: str) -> Iterator[Needed]:
         named['data_root'] = ''
     for name, value in named.items():
         if isinstance(value, str):
+            # The one library whose datasets expand `~`, and only in these two arguments.
+            if name in ('ann_file', 'data_prefix') and _layout(kind).startswith('ImageNet'):
+                value = os.path.expanduser(value)
             yield Needed(f'{key}.{name}', _join(root, value), kind)
 
 
@@ -129,8 +136,11 @@ def _evaluator_paths(evaluator: Any, key: str) -> Iterator[Needed]:
     if isinstance(evaluator, (list, tuple)):
         for index, metric in enumerate(evaluator):
             yield from _evaluator_paths(metric, f'{key}.{index}')
-    elif isinstance(evaluator, dict) and isinstance(evaluator.get('ann_file'), str):
-        yield Needed(f'{key}.ann_file', evaluator['ann_file'], str(evaluator.get('type', '')))
+        return
+    if not isinstance(evaluator, dict) or evaluator.get('backend_args'):
+        return
+    if isinstance(evaluator.get('ann_file'), str):
+        yield Needed(f'{key}.ann_file', evaluator['ann_file'], type_name(evaluator.get('type')))
 
 
 def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
@@ -138,7 +148,7 @@ def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
     children: Any = ()
     if isinstance(node, dict):
         init = node.get('checkpoint')
-        if str(node.get('type', '')).rpartition('.')[-1] == 'Pretrained' and init:
+        if type_name(node.get('type')) in ('Pretrained', 'PretrainedInit') and init:
             yield f'{key}.checkpoint', init
         children = node.items()
     elif isinstance(node, (list, tuple)):
@@ -159,11 +169,11 @@ def _layout(kind: str) -> str:
 
 
 def _is_missing(path: str) -> bool:
-    return '://' not in path and not Path(path).expanduser().exists()
+    return '://' not in path and not Path(path).exists()
 
 
 def _seen_from(path: str) -> str:
-    return '' if Path(path).expanduser().is_absolute() else f' in {Path.cwd()}'
+    return '' if Path(path).is_absolute() else f' in {Path.cwd()}'
 
 
 def _sentence(needed: Needed) -> str:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from .errors import UserError
+from .type_name import type_name
 
 # Where each launcher says: the process' number, how many there are, its number on this machine.
 _VARIABLES = {
@@ -68,10 +69,10 @@ def _check_environment(launcher: str) -> None:
 
 def _cpu_wrapper(cfg: Config) -> dict:
     wrapper = dict(cfg.get('model_wrapper_cfg') or {})
-    kind = str(wrapper.get('type', _DEFAULT_WRAPPERS[-1])).rpartition('.')[-1]
+    kind = type_name(wrapper.get('type', _DEFAULT_WRAPPERS[-1]))
     if kind not in (*_DEFAULT_WRAPPERS, 'CPUDistributedDataParallel'):
         raise UserError(
-            f'model_wrapper_cfg.type={wrapper["type"]!r} needs GPUs and this machine has none; '
+            f'model_wrapper_cfg.type={kind!r} needs GPUs and this machine has none; '
             f'use {_DEFAULT_WRAPPERS[-1]!r}, or run one process without --launcher'
         )
     # The two values with which mmengine wraps a model whose config has no `model_wrapper_cfg`.

@@ -1,4 +1,6 @@
-"""What the paper's authors call the layers of the networks whose weights they released.
+"""What the paper's authors call the layers of the networks that their code builds.
+
+They released the weights of most of them.
 
 Each naming takes a state-dict key of our classifier and returns theirs.
 """
@@ -70,5 +72,5 @@ def _namings() -> dict[str, Callable[[str], str]]:
     }
 
 
-# By the name of each model whose weights were released.
+# By the name of each model that the authors' code builds.
 OFFICIAL_NAMES = _namings()

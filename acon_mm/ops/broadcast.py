@@ -28,8 +28,8 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
         x: A tensor of shape ``(N, C, ...)``, at least 2-D.
 
     Returns:
-        A view of ``param`` that broadcasts to ``x.shape``. A 2-D ``x`` reads ``(C,)`` as one
-        value a channel, too.
+        A view of ``param`` that broadcasts to ``x.shape``; of a number, a tensor of shape ``()``
+        on the CPU. A 2-D ``x`` reads ``(C,)`` as one value a channel, too.
 
     Raises:
         ValueError: If ``x`` has fewer than two dimensions or ``param`` has another shape.
@@ -37,7 +37,8 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
     if x.dim() < 2:
         raise ValueError(f'x must have the shape (N, C, ...), but it has {tuple(x.shape)}')
     if not isinstance(param, Tensor):
-        return torch.as_tensor(param, dtype=compute_dtype(x), device=x.device)
+        # On the CPU, where kernels of any device read a scalar: copying it to a GPU would wait.
+        return torch.as_tensor(param, dtype=compute_dtype(x), device='cpu')
     ones = (1,) * (x.dim() - 2)
     if param.dim() == 0:
         view = param

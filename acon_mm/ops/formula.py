@@ -56,9 +56,10 @@ def acon_formula(
 ) -> Tensor:
     """Compute ACON (Eq. 4) with plain torch operations, differentiable any number of times.
 
-    The product ``x * (d * s + p2)`` is what stays finite: the published ``d * x * s + p2 * x``
-    is ``inf - inf`` for an infinite ``x`` once ``p2`` is negative. Arguments and result as in
-    :func:`acon_mm.ops.acon`.
+    For an infinite ``x`` the product ``x * (d * s + p2)`` is an infinity of the right sign, where
+    the published ``d * x * s + p2 * x`` is NaN whenever ``s`` is 0. The product is ``0 * inf``,
+    hence NaN as well, if the slope on that side is 0, as at ``-inf`` for ``p2 = 0``, or if
+    ``beta * d`` is 0. Arguments and result as in :func:`acon_mm.ops.acon`.
     """
     wide, p1, p2, beta = align_all(x, p1, p2, beta)
     d = p1 - p2

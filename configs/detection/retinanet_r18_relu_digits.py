@@ -3,7 +3,7 @@
 _base_ = './retinanet_r50_relu.py'
 
 # The classifier that configs/classification/resnet18_relu_digits.py trains.
-pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_2.pth}}'
+pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_4.pth}}'
 
 model = dict(
     backbone=dict(
@@ -33,6 +33,26 @@ test_pipeline = [
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(type='mmdet.PackDetInputs', meta_keys={{_base_.meta_keys}}),
+]
+tta_pipeline = [
+    dict(type='mmcv.LoadImageFromFile'),
+    dict(
+        type='mmcv.TestTimeAug',
+        transforms=[
+            [dict(type='mmdet.Resize', scale=(x, x), keep_ratio=True) for x in (128, 160, 192)],
+            [dict(type='mmdet.RandomFlip', prob=0.0)],  # merging asks whether a view is flipped
+            [dict(type='mmdet.LoadAnnotations', with_bbox=True)],
+            [
+                dict(
+                    type='mmdet.PackDetInputs',
+                    meta_keys=(
+                        *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                        *('flip', 'flip_direction'),
+                    ),
+                )
+            ],
+        ],
+    ),
 ]
 # Two cores are busy with the network; a worker process would only take turns with it.
 train_dataloader = dict(

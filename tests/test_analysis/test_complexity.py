@@ -63,6 +63,16 @@ def test_what_is_left_out_is_said():
     assert not set(left_out) & {'aten::_convolution', 'aten::linear'}
 
 
+def test_attention_is_no_activation():
+    class Attention(nn.MultiheadAttention):
+        def forward(self, x):
+            return super().forward(x, x, x)[0]
+
+    cost = count_complexity(nn.Sequential(nn.Flatten(2), Attention(16, 2), nn.ReLU()), (3, 4, 4))
+    assert (cost.activation_params, cost.activation_flops) == (0, 0)
+    assert cost.activation_elements == 3 * 16
+
+
 def test_counting_leaves_the_weights_as_they_are():
     net = Net(MetaAcon(32))
     before = {key: value.clone() for key, value in net.state_dict().items()}

@@ -157,6 +157,11 @@ def test_unknown_tables_and_work_dirs_are_refused_in_a_sentence(tmp_path):
         paper_table(2, [tmp_path / 'none'])
 
 
+def test_an_unknown_format_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match="kind='x' is unknown; use one of text, markdown, json"):
+        format_tables([], 'x')
+
+
 def test_only_what_stands_between_the_marks_is_written_anew():
     text = 'before\n<!-- tables 7 -->\nold\n<!-- end of tables -->\nafter\n'
     filled = fill_tables(text)

@@ -39,6 +39,38 @@ def test_mmpretrain_builds_our_models_by_name(code, tmp_path):
     assert run.stdout.startswith('AconShuffleNetV2 MetaAcon(')
 
 
+TAKEN = """
+import warnings
+import acon_mm
+from acon_mm import _model_hub
+warnings.simplefilter('error')
+class ModelHub:
+    seen = []
+    def register_model_index(path, config_prefix):
+        ModelHub.seen.append(path)
+        if path.name == 'resnet_metafile.yml':
+            raise ValueError('The model name resnet18_relu is conflict')
+class hub:
+    ModelHub = ModelHub
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    _model_hub._register(hub)
+message, = (str(w.message) for w in caught)
+assert 'resnet_metafile.yml' in message and 'resnet18_relu is conflict' in message, message
+print(*sorted(path.name for path in ModelHub.seen))
+"""
+
+
+def test_a_name_that_is_taken_costs_a_warning_and_the_models_of_one_metafile(tmp_path):
+    run = subprocess.run(
+        [sys.executable, '-c', TAKEN], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    names = run.stdout.split()
+    assert 'tfnet_metafile.yml' in names
+    assert names[0] < 'resnet_metafile.yml' < names[-1]
+
+
 def test_mim_finds_a_model_by_its_config(tmp_path):
     command = [sys.executable, '-m', 'mim', 'search', 'acon_mm', '--config', NAME]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -52,6 +52,20 @@ def test_a_checkpoint_is_loaded(wrapped, tmp_path):
     assert all(torch.equal(state[key], loaded[key]) for key in state)
 
 
+def test_a_checkpoint_of_data_parallel_is_loaded(tmp_path):
+    state = get_model(NAME).state_dict()
+    torch.nn.init.normal_(state['head.fc.weight'])
+    torch.save({f'module.{key}': value for key, value in state.items()}, tmp_path / 'mine.pth')
+    loaded = get_model(NAME, pretrained=tmp_path / 'mine.pth').state_dict()
+    assert all(torch.equal(state[key], loaded[key]) for key in state)
+
+
+@pytest.mark.parametrize('content', [torch.zeros(2), {0: torch.zeros(2)}, {'state_dict': {}}])
+def test_a_file_without_a_state_dict_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / 'odd.pth')
+    assert "odd.pth' holds no state dict" in refusal(NAME, pretrained=tmp_path / 'odd.pth')
+
+
 def test_a_checkpoint_of_another_model_is_refused_with_the_first_difference(tmp_path):
     path = tmp_path / 'other.pth'
     torch.save(get_model('shufflenetv2_0.5x_aconc').state_dict(), path)

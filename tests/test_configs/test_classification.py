@@ -1,6 +1,7 @@
 """The classification configs are the authors' recipe, and every one of them trains."""
 
 import functools
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmpretrain.models import ImageClassifier
 from torch import nn
 
 from acon_mm import apis
+from acon_mm.models.backbones import senet
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'classification'
 FILES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -26,10 +29,19 @@ QUICK = (
     'mobilenetv1_0.25_metaacon',
     'mobilenetv2_0.17_metaacon',
     'resnet18_aconc',
+    'senet154_relu',  # with a block a stage, see below
     'shufflenetv2_0.5x_metaacon',
     'tfnet_0.5',
 )
 GRID = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in FILES]
+
+
+@pytest.fixture(autouse=True)
+def _one_block_a_stage(request, monkeypatch):
+    """Shrink the SENet of the quick tests; the slow ones have its 154 layers."""
+    callspec = getattr(request.node, 'callspec', None)
+    if callspec and callspec.params.get('name') == 'senet154_relu':
+        monkeypatch.setitem(senet.NUM_BLOCKS, 154, (1, 1, 1, 1))
 
 
 @functools.cache
@@ -243,3 +255,39 @@ def test_a_config_trains_validates_and_tests_a_checkpoint(
     metrics = apis.test(config, 'run/epoch_1.pth', work_dir='run', cfg_options=options)
     assert 0 <= metrics['accuracy/top1'] <= 100
     shutil.rmtree('run')  # pytest keeps its folders, and SENet-154 alone is half a gigabyte
+
+
+@pytest.mark.filterwarnings("ignore:Only use 'alpha'", 'ignore:.*get_instance')
+def test_an_imagenet_classifier_is_tested_on_an_image_and_its_mirror_image(
+    image_folders, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    name = 'shufflenetv2_0.5x_relu'
+    torch.save({'state_dict': build(name).state_dict()}, 'random.pth')
+    options = {
+        'test_dataloader.dataset.data_root': str(image_folders(1000)),
+        'test_dataloader.num_workers': 0,
+        'visualizer.name': 'tta',
+    }
+    views, scores = [], []
+    predict = ImageClassifier.predict
+
+    def recorded(self, inputs, *args, **kwargs):
+        samples = predict(self, inputs, *args, **kwargs)
+        views.append(inputs)
+        scores.append(torch.stack([sample.pred_score for sample in samples]))
+        return samples
+
+    monkeypatch.setattr(ImageClassifier, 'predict', recorded)
+    config = CONFIGS / f'{name}.py'
+    apis.test(config, 'random.pth', work_dir='run', out='p.pkl', tta=True, cfg_options=options)
+    assert len(views) == 2
+    assert views[0].shape == (2, 3, 224, 224)
+    assert torch.equal(views[1], views[0].flip(3))
+    merged = torch.stack([p['pred_score'] for p in pickle.loads(Path('p.pkl').read_bytes())])
+    assert torch.allclose(merged, (scores[0] + scores[1]) / 2)
+
+
+def test_digits_are_not_tested_on_mirror_images():
+    for name in set(FILES) - set(IMAGENET):
+        assert 'tta_pipeline' not in load(name)

@@ -60,7 +60,7 @@ def test_the_setting_is_that_of_the_paper(activation):
     generator = TASK_UTILS.build(cfg.model.bbox_head.anchor_generator)
     assert set(generator.num_base_priors) == {9}
     for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
-        assert [min(t.scale) for t in pipeline if t.type == 'mmdet.Resize'] == [600]
+        assert [t.scale for t in pipeline if t.type == 'mmdet.Resize'] == [(1000, 600)]
     assert cfg.train_dataloader.dataset.ann_file == 'annotations/instances_train2017.json'
     assert cfg.val_dataloader.dataset.ann_file == 'annotations/instances_val2017.json'
     assert cfg.train_dataloader.batch_size == 2
@@ -108,6 +108,25 @@ def test_one_variable_sets_the_pretrained_checkpoint(monkeypatch):
     assert load('metaacon').model.backbone.init_cfg == dict(
         type='Pretrained', checkpoint='/elsewhere/mine.pth', prefix='backbone.'
     )
+
+
+def steps(node):
+    """Yield every step of a pipeline, those of the views included."""
+    for step in node:
+        if isinstance(step, list):
+            yield from steps(step)
+        else:
+            yield step
+            yield from steps(step.get('transforms', ()))
+
+
+@pytest.mark.parametrize('activation', ROWS)
+def test_views_of_digits_are_of_their_size_and_never_mirrored(activation):
+    cfg = Config.fromfile(config_path(f'detection/retinanet_r18_{activation}_digits.py'))
+    views = list(steps(cfg.tta_pipeline))
+    scales = [step.scale for step in views if step.type == 'mmdet.Resize']
+    assert scales == [(128, 128), (160, 160), (192, 192)]
+    assert [step.prob for step in views if step.type == 'mmdet.RandomFlip'] == [0.0]
 
 
 @pytest.mark.parametrize('readme', ['README.md', 'configs/detection/README.md'])

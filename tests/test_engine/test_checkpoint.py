@@ -1,8 +1,11 @@
 import copy
+import copyreg
 import functools
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -11,7 +14,13 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from acon_mm.engine import CheckpointRefusedError, UserError, checkpoint, register_safe_loading
+from acon_mm.engine import (
+    CheckpointRefusedError,
+    UserError,
+    checkpoint,
+    pickled_numpy,
+    register_safe_loading,
+)
 
 
 class Call:
@@ -33,10 +42,9 @@ HARMFUL = {
 }
 
 
-@pytest.fixture(params=[True, False], ids=['torch_allow_list', 'restricted_pickle'])
-def reader(request, monkeypatch):
-    """Read by torch's own allow-list, and by the one that serves torch before 2.6."""
-    monkeypatch.setattr(checkpoint, 'HAS_NAMED_SAFE_GLOBALS', request.param)
+@pytest.fixture
+def reader():
+    """Read as mmengine reads a checkpoint on this machine."""
     return functools.partial(CheckpointLoader.load_checkpoint, map_location='cpu', logger=None)
 
 
@@ -51,6 +59,9 @@ def training_state():
         'count': np.int64(7),
         'palette': np.arange(6, dtype=np.uint8).reshape(2, 3),
         'names': np.array(['x', 'yz']),
+        'big_endian': np.array([[1.5, 2.5], [3.5, 4.5]], dtype='>f4', order='F'),
+        'flags': np.array([True, False]),
+        'flag': np.bool_(True),
         'parameter': torch.nn.Parameter(torch.ones(2, dtype=torch.float16)),
         'dtype': torch.bfloat16,
     }
@@ -64,16 +75,27 @@ def test_a_training_state_comes_back_as_it_was_saved(reader, tmp_path, zipped):
     loaded = reader(path)
 
     assert loaded.keys() == saved.keys()
-    for key in ('meta', 'optimizer', 'best', 'count', 'dtype'):
+    for key in ('meta', 'optimizer', 'best', 'count', 'flag', 'dtype'):
         assert loaded[key] == saved[key]
-    for key in ('palette', 'names'):
+    for key in ('palette', 'names', 'big_endian', 'flags'):
         np.testing.assert_array_equal(loaded[key], saved[key])
+        assert loaded[key].dtype == saved[key].dtype.newbyteorder('=')
     assert torch.equal(loaded['parameter'], saved['parameter'])
     assert loaded['parameter'].dtype == torch.float16
     assert torch.equal(loaded['state_dict']['weight'], saved['state_dict']['weight'])
     history = loaded['message_hub']['log_scalars']['loss']
+    assert type(history) is HistoryBuffer
+    assert all(type(values) is np.ndarray for values in history.data)
     assert history.mean() == 2.0
     assert history.statistics('max') == 3.0
+
+
+def test_what_was_read_is_saved_as_plain_numpy(reader, tmp_path):
+    path = tmp_path / 'state.pth'
+    torch.save(training_state(), path)
+    again = io.BytesIO()
+    torch.save(reader(str(path)), again)
+    assert b'acon_mm' not in again.getvalue()
 
 
 def test_a_file_written_under_numpy_1_is_read(reader, tmp_path):
@@ -134,6 +156,167 @@ def test_a_damaged_file_gets_one_sentence(reader, tmp_path):
         assert path.name in str(error.value)
         assert 'damaged' in str(error.value)
         assert '\n' not in str(error.value)
+
+
+class Array:
+    """An array with a chosen dtype and raw bytes, as a pickle of numpy spells it."""
+
+    def __init__(self, dtype, data=b'A' * 8):
+        self.dtype, self.data = dtype, data
+
+    def __reduce__(self):
+        from numpy._core.multiarray import _reconstruct
+
+        return _reconstruct, (np.ndarray, (0,), b'b'), (1, (1,), self.dtype, False, self.data)
+
+
+class Dtype:
+    """A dtype with a chosen state."""
+
+    def __init__(self, code, *state):
+        self.code, self.state = code, state
+
+    def __reduce__(self):
+        return np.dtype, (self.code, False, True), (3, *self.state)
+
+
+class History:
+    """A HistoryBuffer with a chosen state."""
+
+    __class__ = HistoryBuffer  # pickle compares it with the class that it writes
+
+    def __init__(self, **state):
+        self.state = state
+
+    def __reduce__(self):
+        return copyreg.__newobj__, (HistoryBuffer,), self.state
+
+
+def plain_state():
+    return {'_log_history': np.ones(1), '_count_history': np.ones(1), 'max_length': 10}
+
+
+FORGED_ARRAY = Call(np.ndarray, (1,), np.dtype('O'), bytearray(b'A' * 8))
+ADDRESS = {
+    '__array_interface__': {'shape': (1,), 'typestr': '<f8', 'data': (8, False), 'version': 3}
+}
+PLAIN = (None, None, None, -1, -1, 0)
+FORGED = {
+    'ndarray': FORGED_ARRAY,
+    'ndarray_of_a_plain_code': Call(np.ndarray, (1,), 'O', bytearray(b'A' * 8)),
+    'ndarray_of_numbers': Call(np.ndarray, (1,), 'f8', bytearray(b'A' * 8)),
+    'ndarray_in_history': Call(HistoryBuffer, [FORGED_ARRAY], [1], 10),
+    'history': Call(HistoryBuffer, [1.0], [1], 10),
+    'history_of_an_address': Call(HistoryBuffer, [History(**plain_state() | ADDRESS)], [1], 10),
+    'history_of_a_dict': History(**plain_state() | {'_log_history': {}}),
+    'objects': Array(np.dtype('O')),
+    'object_scalar': Call(np._core.multiarray.scalar, np.dtype('O'), b'A' * 8),
+    'O8': Array(Dtype('O8', '|', *PLAIN)),
+    'void': Array(np.dtype('V8')),
+    'record': Array(np.dtype([('a', 'O')])),
+    'fields': Array(Dtype('f8', '<', None, ('a',), {'a': (np.dtype('i4'), 0)}, 8, 1, 63)),
+    'subarray': Array(Dtype('f8', '<', (np.dtype('i4'), (9,)), None, None, 8, 1, 0)),
+}
+
+
+def test_forged_memory_is_refused(tmp_path):
+    """In a process of its own, since such a payload ends the process that builds it."""
+    for name, forged in FORGED.items():
+        torch.save({'state_dict': {}, 'extra': forged}, tmp_path / f'{name}.pth')
+    code = (
+        'import sys\n'
+        'from acon_mm.engine import CheckpointRefusedError, register_safe_loading\n'
+        'from mmengine.runner.checkpoint import CheckpointLoader\n'
+        'register_safe_loading()\n'
+        'for name in sys.argv[1:]:\n'
+        '    try:\n'
+        "        CheckpointLoader.load_checkpoint(name + '.pth', 'cpu', logger=None)\n"
+        '    except CheckpointRefusedError as error:\n'
+        "        print('refused', name, error, flush=True)"
+    )
+    run = subprocess.run(
+        [sys.executable, '-c', code, *FORGED], cwd=tmp_path, capture_output=True, text=True
+    )
+    refused = [line.split()[1] for line in run.stdout.splitlines() if line.startswith('refused')]
+    assert refused == list(FORGED), run.stderr[-500:]
+    assert run.returncode == 0
+
+
+def test_memory_shared_with_a_tensor_is_not_freed():
+    """A second state would free the bytes that ``torch.from_numpy`` looks at."""
+    array = pickled_numpy.reconstruct(pickled_numpy.PickledArray, (0,), b'b')
+    state = (1, (1,), pickled_numpy.PickledDtype('f8'), False, bytes(8))
+    array.__setstate__(state)
+    with pytest.raises(pickle.UnpicklingError):
+        array.__setstate__(state)
+
+
+@pytest.mark.parametrize('shape', [(2,), (-1, -1), (2**62, 4)])
+def test_an_array_that_does_not_fit_its_bytes_is_unreadable(shape):
+    array = pickled_numpy.reconstruct(pickled_numpy.PickledArray, (0,), b'b')
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        array.__setstate__((1, shape, pickled_numpy.PickledDtype('f8'), False, bytes(8)))
+
+
+def test_reading_a_history_leaves_the_methods_of_the_class(reader, tmp_path):
+    before = dict(HistoryBuffer._statistics_methods)
+    state = plain_state() | {'statistics_methods': {'mean': 'not a method'}}
+    torch.save({'history': History(**state)}, tmp_path / 'state.pth')
+    assert reader(str(tmp_path / 'state.pth'))['history'].mean() == 1
+    assert HistoryBuffer._statistics_methods == before
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_an_archive_of_torchscript_is_refused(reader, tmp_path):
+    path = str(tmp_path / 'script.pth')
+    torch.jit.script(torch.nn.Linear(2, 3)).save(path)
+    with pytest.raises(UserError, match=r'script\.pth.*TorchScript'):
+        reader(path)
+
+
+@pytest.mark.parametrize('set_by_user', ['0', '1'])
+def test_the_switch_that_lifts_the_restriction_is_overruled_and_kept(
+    reader, tmp_path, monkeypatch, set_by_user
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', set_by_user)
+    torch.save(HARMFUL['posix.system'], 'bad.pth')
+
+    def load_from_http(filename, map_location):
+        return torch.load(filename, weights_only=False)
+
+    remote = checkpoint._force_weights_only(load_from_http)
+    for read in (reader, remote):
+        with pytest.raises(CheckpointRefusedError, match=r'posix\.system'):
+            read('bad.pth')
+    assert not (tmp_path / 'payload').exists()
+    assert os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] == '1'
+    assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == set_by_user
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        'Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is '
+        'False. If you are running on a CPU-only machine, please use torch.load with '
+        "map_location=torch.device('cpu') to map your storages to the CPU.",
+        "don't know how to restore data location of torch.storage.UntypedStorage (tagged with x)",
+    ],
+)
+def test_a_device_that_is_missing_is_not_called_damage(reader, tmp_path, monkeypatch, message):
+    def load(*args, **kwargs):
+        raise RuntimeError(message)
+
+    path = tmp_path / 'gpu.pth'
+    path.touch()
+    monkeypatch.setattr(torch, 'load', load)
+    with pytest.raises(UserError, match=r"gpu\.pth.*map_location='cpu'") as error:
+        reader(str(path))
+    assert 'damaged' not in str(error.value)
+    message = 'CUDA error: an illegal memory access was encountered'
+    with pytest.raises(RuntimeError, match='CUDA error: an illegal'):
+        reader(str(path))
 
 
 def test_a_missing_file_is_named(reader):

@@ -1,5 +1,7 @@
 import pytest
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
+from mmpretrain.datasets import ImageNet
 
 from acon_mm.engine import UserError
 from acon_mm.engine.data_check import check_checkpoints, check_data, needed_data
@@ -90,6 +92,20 @@ def test_only_the_splits_that_run_are_checked():
 def test_data_on_another_machine_is_left_alone():
     check_data(config({**COCO, 'data_root': 's3://bucket/coco/'}), ('test',))
     check_data(config({**COCO, 'backend_args': {'backend': 'petrel'}}), ('test',))
+    metric = {'type': 'mmdet.CocoMetric', 'ann_file': 'elsewhere.json', 'backend_args': {'a': 1}}
+    check_data(Config({'test_evaluator': [metric]}), ('test',))
+
+
+def test_a_home_is_expanded_where_the_library_expands_it(folder, monkeypatch):
+    monkeypatch.setenv('HOME', str(folder))
+    make(folder / 'data/coco/annotations/instances_val2017.json', folder / 'data/coco/val2017/a')
+    make(folder / 'val.txt', folder / 'a.pth')
+    assert '~/data/coco' in sentence(config({**COCO, 'data_root': '~/data/coco'}))
+    check_data(
+        config({'type': 'mmpretrain.ImageNet', 'data_root': 'data', 'ann_file': '~/val.txt'}),
+        ('test',),
+    )
+    check_checkpoints(Config({'load_from': '~/a.pth'}))
 
 
 def test_an_absolute_path_is_not_joined_with_the_root(folder):
@@ -126,6 +142,13 @@ def test_a_missing_start_is_named_with_the_way_around_it(folder, cfg, key, optio
     assert option in str(error.value)
     make(folder / 'gone.pth')
     check_checkpoints(Config(cfg))
+
+
+def test_types_may_be_classes():
+    init_cfg = {'type': PretrainedInit, 'checkpoint': 'gone.pth'}
+    with pytest.raises(UserError, match=r'model\.init_cfg\.checkpoint is'):
+        check_checkpoints(Config({'model': {'init_cfg': init_cfg}}))
+    assert 'one folder of images a class' in sentence(config({**IMAGENET, 'type': ImageNet}))
 
 
 def test_a_start_from_elsewhere_is_left_alone():

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 
 from acon_mm.engine import UserError
 from acon_mm.engine.launch import prepare_launch
@@ -71,6 +72,15 @@ def test_a_wrapper_that_needs_gpus_is_refused(one_process):
     cfg = Config({'model_wrapper_cfg': {'type': 'MMFullyShardedDataParallel'}})
     with pytest.raises(UserError, match=r'model_wrapper_cfg\.type=.MMFullySharded'):
         prepare_launch(cfg, 'pytorch')
+
+
+def test_a_wrapper_may_be_given_as_its_class(one_process):
+    cfg = Config({'model_wrapper_cfg': {'type': MMDistributedDataParallel, 'static_graph': True}})
+    prepare_launch(cfg, 'pytorch')
+    assert cfg.model_wrapper_cfg == {
+        'type': 'acon_mm.CPUDistributedDataParallel',
+        'static_graph': True,
+    }
 
 
 def test_a_launcher_that_did_not_launch_is_named(one_process, monkeypatch):

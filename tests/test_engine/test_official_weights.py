@@ -140,6 +140,8 @@ BAD = {
     ),
     'no state dict': (lambda official: {'epoch': 3}, 'holds no state dict'),
     'an empty dict': (lambda official: {'state_dict': {}}, 'holds no state dict'),
+    'a bare tensor': (lambda official: torch.ones(2, 2), 'holds no state dict'),
+    'keys that are no names': (lambda official: {0: torch.ones(1)}, 'holds no state dict'),
     'a list': (lambda official: [torch.ones(1)], 'holds no state dict'),
 }
 
@@ -162,7 +164,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_first_difference(
         ('shufflenetv2_0.5x_aconc', "lacks 'first_conv.2.beta' of shape (1, 24, 1, 1)"),
         ('shufflenetv2_1.0x_metaacon', "'first_conv.2.fc1.weight' has the shape (8, 24, 1, 1)"),
         ('resnet50_metaacon', "lacks 'conv1.weight' of shape (64, 3, 7, 7)"),
-        ('resnet50_relu', "model='resnet50_relu' is none of those whose weights were released"),
+        ('resnet50_relu', "model='resnet50_relu' is none of those that the authors' code builds"),
     ],
 )
 def test_the_file_of_another_model_is_refused(official, convert, model, message):

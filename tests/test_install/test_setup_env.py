@@ -82,7 +82,7 @@ def test_set_up_makes_everything_once(checkout):
     assert first.returncode == 0, first.stderr
     assert checkout.asked('-m venv') == 1
     assert checkout.asked('-m pip wheel') == 1
-    assert [wheel.parent.name for wheel in checkout.wheels] == ['mmcv2.1.0-torch2-cpu']
+    assert [wheel.parent.name for wheel in checkout.wheels] == ['mmcv2.1.0-torch2-cpu-cp311']
     assert (checkout.root / '.venv/site/acon_mm').samefile(checkout.root / 'acon_mm')
 
     second = checkout.make_env()
@@ -172,6 +172,29 @@ def test_venv_of_an_install_cut_short_is_made_anew(checkout, how):
 
     assert checkout.make_env().returncode == 0
     assert checkout.asked('-m venv') == 1
+
+
+def test_machine_that_got_a_gpu_gets_operators_for_it(checkout):
+    checkout.make_env()
+    assert checkout.make_env(FAKE_DEVICE='cuda9.0').returncode == 0
+    assert checkout.asked('-m pip wheel') == 1
+    assert checkout.asked('-m pip install') == 1
+    assert checkout.asked('-m venv') == 0
+    # They work on a machine without a GPU as well, which may share the disk.
+    assert checkout.make_env().returncode == 0
+    assert checkout.asked('-m') == 0
+    # A GPU of another kind needs others.
+    assert checkout.make_env(FAKE_DEVICE='cuda8.0').returncode == 0
+    assert checkout.asked('-m pip wheel') == 1
+
+
+def test_gpu_without_nvcc_is_warned_of_every_time(checkout):
+    for _ in range(2):
+        result = checkout.make_env(FAKE_TOOLKIT='13.0')
+        assert result.returncode == 0
+        (warning,) = (line for line in result.stderr.splitlines() if 'WARNING' in line)
+        assert 'will not train on the GPU: install the CUDA toolkit 13.0' in warning
+    assert checkout.asked('-m') == 0
 
 
 def test_venv_of_somebody_else_is_left_alone(checkout):

@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from importlib import metadata
+from importlib import invalidate_caches, metadata, util
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 
 import pytest
 
@@ -48,8 +49,8 @@ def test_tested_stack_passes(installed):
 @pytest.mark.parametrize(
     ('name', 'version'),
     [
-        ('torch', '2.1.0+cu121'),
-        ('torch', '2.4.0a0+gitabcdef'),
+        ('torch', '2.6.0+cu124'),
+        ('torch', '2.8.0a0+gitabcdef'),
         ('mmcv', '2.0.0rc4'),
         ('mmengine', '0.10.0'),
     ],
@@ -68,7 +69,7 @@ def test_library_of_one_task_may_be_missing(installed, name):
 @pytest.mark.parametrize(
     ('name', 'version', 'repair'),
     [
-        ('torch', '1.13.1', '--upgrade torch torchvision'),
+        ('torch', '2.5.1', '--upgrade torch torchvision'),
         ('torch', None, '--upgrade torch torchvision'),
         ('mmcv', '1.7.2', 'build_mmcv.sh'),
         ('mmcv', '2.2.0', 'build_mmcv.sh'),
@@ -96,6 +97,7 @@ def test_wrong_library_is_named_with_its_repair(installed, name, version, repair
 
 @pytest.mark.parametrize('hidden', ['mmcv._ext', 'mmcv'])
 def test_mmcv_without_compiled_ops_is_named_with_its_repair(installed, monkeypatch, hidden):
+    monkeypatch.delitem(sys.modules, 'mmcv', raising=False)  # its spec would be taken from there
     find_spec = _stack.PathFinder.find_spec
     monkeypatch.setattr(
         _stack.PathFinder,
@@ -105,6 +107,27 @@ def test_mmcv_without_compiled_ops_is_named_with_its_repair(installed, monkeypat
     message = message_of_check()
     assert 'compiled ops' in message
     assert 'build_mmcv.sh' in message
+
+
+def test_mmcv_that_only_an_editable_finder_finds_has_its_ops(installed, monkeypatch, tmp_path):
+    class EditableFinder:
+        """Finds mmcv in a folder outside ``sys.path``, as setuptools' editable installs do."""
+
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == 'mmcv':
+                return util.spec_from_file_location(name, package / '__init__.py')
+
+    package = tmp_path / 'mmcv'
+    package.mkdir()
+    (package / '__init__.py').touch()
+    monkeypatch.delitem(sys.modules, 'mmcv', raising=False)
+    monkeypatch.setattr(sys, 'meta_path', [EditableFinder, PathFinder])
+    monkeypatch.setattr(sys, 'path', [])
+    assert 'compiled ops' in message_of_check()
+    (package / f'_ext{EXTENSION_SUFFIXES[0]}').touch()
+    invalidate_caches()
+    _stack.check_stack()
 
 
 def test_command_that_repairs_mmcv_names_a_script_that_exists():

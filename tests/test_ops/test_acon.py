@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import acon_mm.ops
 from acon_mm.ops import acon, smooth_maximum
+from acon_mm.ops.broadcast import align
 
 # One value a channel, a sample and channel, a sample, an element, and one in all.
 BETA_SHAPES = [(3,), (2, 3), (2, 1), (2, 3, 4, 5), ()]
@@ -93,6 +94,22 @@ def test_an_infinite_input_gives_a_signed_infinity():
     x = torch.tensor([[[-torch.inf, torch.inf]]])
     assert acon(x, 1.5, -0.5, 1.0).flatten().tolist() == [torch.inf, torch.inf]
     assert acon(x, 1.5, 0.5, 1.0).flatten().tolist() == [-torch.inf, torch.inf]
+
+
+def test_an_infinite_input_gives_nan_where_the_slope_is_zero():
+    out = acon(torch.tensor([[[-torch.inf, torch.inf]]]), 1.0, 0.0, 1.0).flatten()
+    assert out[0].isnan()
+    assert out[1] == torch.inf
+
+
+def test_a_number_stays_on_the_cpu_and_goes_with_any_device():
+    """The meta device stands in for a GPU, to which a copy would make the host wait."""
+    x = torch.empty(2, 3, 4, device='meta', requires_grad=True)
+    assert align('beta', 1.0, x).device.type == 'cpu'
+    out = acon(x, 1.0, 0.0, 2.0)
+    assert out.device == x.device
+    out.sum().backward()
+    assert x.grad.shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import pytest
+from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.config import Config
 
 from acon_mm import apis
@@ -80,6 +81,13 @@ def test_pictures_are_drawn_by_each_librarys_hook(config, built, tmp_path, kind)
         assert built[0].visualizer.save_dir == folder
 
 
+def test_the_hook_may_be_given_as_its_class(config, built, tmp_path):
+    cfg = Config.fromfile(config)
+    cfg.default_hooks.visualization = {'type': DetVisualizationHook}
+    apis.test(cfg, 'a.pth', show_dir='pictures')
+    assert built[0].default_hooks.visualization.test_out_dir == str(tmp_path / 'pictures')
+
+
 def test_pictures_without_a_hook_are_refused(config):
     message = refusal(config, 'a.pth', show_dir='pictures')
     assert "default_hooks.visualization is 'none'" in message
@@ -93,6 +101,19 @@ def test_test_time_augmentation_is_the_configs_own(config, built):
     apis.test(cfg, 'a.pth', tta=True)
     assert built[0].model == {'type': 'Merge', 'module': {'type': 'ToyModel'}}
     assert built[0].test_dataloader.dataset.pipeline == [{'type': 'Views'}]
+
+
+def test_every_part_of_joined_datasets_gets_the_views(config, built):
+    cfg = Config.fromfile(config)
+    cfg.tta_model, cfg.tta_pipeline = {'type': 'Merge'}, [{'type': 'Views'}]
+    part = cfg.test_dataloader.dataset
+    repeated = {'type': 'RepeatDataset', 'times': 1, 'dataset': part}
+    cfg.test_dataloader.dataset = {'type': 'ConcatDataset', 'datasets': [part, repeated]}
+    apis.test(cfg, 'a.pth', tta=True)
+    joined = built[0].test_dataloader.dataset
+    assert 'pipeline' not in joined
+    assert joined.datasets[0].pipeline == [{'type': 'Views'}]
+    assert joined.datasets[1].dataset.pipeline == [{'type': 'Views'}]
 
 
 def test_detectors_without_their_own_augmentation_are_flipped(config, built):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from acon_mm import apis
 from acon_mm.apis import cli, training
@@ -133,6 +134,19 @@ def test_classifiers_get_the_loader_of_their_library(toy_config, built):
     collated = [loader.collate_fn.type for loader in loaders]
     assert collated == ['default_collate', 'other', 'default_collate']
     assert [loader.persistent_workers for loader in loaders] == [False, False, True]
+
+
+def test_mixed_precision_replaces_the_wrapper_by_whatever_name(toy_config, built, monkeypatch):
+    monkeypatch.setattr(training, 'get_device', lambda: 'cuda')
+    cfg = Config.fromfile(toy_config)
+    for kind in (OptimWrapper, 'mmengine.OptimWrapper'):
+        cfg.optim_wrapper['type'] = kind
+        apis.train(cfg, amp=True)
+        assert built[-1].optim_wrapper.type == 'mmengine.AmpOptimWrapper'
+    cfg.optim_wrapper['type'] = OptimWrapperDict
+    assert "optim_wrapper.type is 'OptimWrapperDict'" in refusal(cfg, amp=True)
+    cfg.optim_wrapper = None
+    assert 'optim_wrapper, which the config does not have' in refusal(cfg, amp=True)
 
 
 @pytest.mark.parametrize(

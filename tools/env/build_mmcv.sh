@@ -3,8 +3,13 @@
 #
 #   pip install --no-deps "$(tools/env/build_mmcv.sh python)"
 #
-# The argument (default: python3) needs torch, mmengine and what requirements/build.txt lists.
-# The operators are built for CUDA if nvcc is there and torch sees a GPU (or FORCE_CUDA=1 is set).
+# The argument (default: python3) needs torch, mmengine and what requirements/build.txt lists. CXX
+# names another C++ compiler, in one or more words: CXX='ccache g++'.
+# The operators are built for CUDA if nvcc is there and torch sees a GPU, or FORCE_CUDA=1 is set;
+# TORCH_CUDA_ARCH_LIST='8.0;9.0' names other GPUs than those of this machine.
+#
+# A second argument is the key of the wheel that is installed: where that one does, nothing is
+# built and nothing printed.
 #
 # The wheel is kept in $ACON_MM_CACHE (default ~/.cache/acon_mm) under a name that holds everything
 # it depends on; pip's own cache does not know the version of torch. It gets there only after
@@ -14,12 +19,14 @@ source "$(dirname "$0")/lib.sh"
 
 version=${MMCV_VERSION:-2.1.0}
 cache=${ACON_MM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/acon_mm}
-cxx=${CXX:-c++}
+read -ra cxx <<<"${CXX:-c++}"
+installed=${2:-}
 python=$(command -v "${1:-python3}") || die "${1:-python3} is not a Python that can be run."
 python=$(realpath --no-symlinks "$python") # a venv is known by its link
 
-# One line: the wheel's key, the C++ standard torch's headers are written in, Python.h's folder.
-read -r key standard include < <("$python" - "$version" <<'PY'
+# One line: the wheel's key, the C++ standard torch's headers are written in, the CUDA toolkit that
+# is missing ('-' for none), Python.h's folder.
+read -r key standard toolkit include < <("$python" - "$version" <<'PY'
 import logging
 import os
 import platform
@@ -32,25 +39,49 @@ import torch
 from torch.utils import cpp_extension
 
 gpu = torch.cuda.is_available() or os.getenv('FORCE_CUDA') == '1'
-device = 'cuda' if gpu and cpp_extension.CUDA_HOME else 'cpu'
+# A machine that only runs CUDA programs has /usr/local/cuda too, but no compiler in it.
+nvcc = os.path.join(cpp_extension.CUDA_HOME or '', 'bin', 'nvcc')
+device, toolkit = 'cpu', '-'
+if gpu and os.path.isfile(nvcc):
+    arches = re.findall(r'[\w.+]+', os.getenv('TORCH_CUDA_ARCH_LIST', 'native'))
+    if arches in ([], ['native']):
+        gpus = range(torch.cuda.device_count())
+        arches = ['%d.%d' % torch.cuda.get_device_capability(gpu) for gpu in gpus]
+    device = 'cuda' + '_'.join(sorted(set(arches)))
+elif gpu and torch.version.cuda:
+    toolkit = torch.version.cuda
 tag = f'cp{sys.version_info.major}{sys.version_info.minor}-{platform.machine()}'
 with open(cpp_extension.__file__) as source:
     standard = max(re.findall(r'-std=(c\+\+\d\d)', source.read()))
 print(
     f'mmcv{sys.argv[1]}-torch{torch.__version__}-{device}-{tag}',
     standard,
+    toolkit,
     sysconfig.get_path('include'),
 )
 PY
 ) || die "$python cannot import torch, which mmcv is built against: install it first."
 
+# Operators that were built for a GPU work without one: a shared .venv keeps them.
+# shellcheck disable=SC2053 # the right side is a pattern
+if [[ $installed == ${key/-cpu-/-cuda*-} ]]; then exit; fi
+[[ $toolkit == - ]] ||
+    say "WARNING: torch is to use a GPU but there is no nvcc, so mmcv's operators are for the CPU" \
+        "alone and detectors will not train on the GPU: install the CUDA toolkit $toolkit, put its" \
+        'nvcc on PATH or its folder in CUDA_HOME, and run this again.'
+if [[ $installed == "$key" ]]; then exit; fi
+
 find_wheel() { compgen -G "$cache/$key/mmcv-*.whl"; }
 if find_wheel; then exit; fi
 
-command -v "$cxx" >/dev/null ||
-    die "no C++ compiler: install one (apt-get install g++), or name yours: CXX=/path/to/g++."
-echo 'int main() {}' | "$cxx" "-std=$standard" -fsyntax-only -x c++ - 2>/dev/null ||
-    die "$cxx does not know -std=$standard, which this torch needs: install GCC 10 or newer," \
+[[ $key != *-cuda-* ]] ||
+    die 'FORCE_CUDA=1 on a machine without a GPU needs the compute capabilities to build for:' \
+        "TORCH_CUDA_ARCH_LIST='8.0;9.0'."
+command -v "${cxx[0]}" >/dev/null ||
+    die "no C++ compiler '${cxx[0]}': install one (apt-get install g++), or name yours:" \
+        'CXX=/path/to/g++.'
+echo 'int main() {}' | "${cxx[@]}" "-std=$standard" -fsyntax-only -x c++ - 2>/dev/null ||
+    die "${cxx[*]} does not know -std=$standard, which this torch needs: install GCC 10 or newer," \
         'and name it: CXX=/path/to/g++.'
 [[ -f $include/Python.h ]] ||
     die "Python.h is missing in $include: install the headers of this Python (apt-get install" \
@@ -65,36 +96,40 @@ need_disk "$work" 2 'building mmcv'
 # mmcv asks for C++17 in its last flag, newer torch needs more: a compiler that corrects the flag
 # leaves mmcv's sources alone.
 with_standard() {
-    cat >"$2" <<SH
+    local file=$1
+    shift
+    cat >"$file" <<SH
 #!/bin/sh
 for arg do
     shift
     case \$arg in -std=c++*) arg=-std=$standard ;; esac
     set -- "\$@" "\$arg"
 done
-exec "$1" "\$@"
+exec $(printf '%q ' "$@")"\$@"
 SH
-    chmod +x "$2"
+    chmod +x "$file"
 }
-with_standard "$cxx" "$work/c++"
-if [[ $key == *-cuda-* ]]; then
+with_standard "$work/c++" "${cxx[@]}"
+if [[ $key == *-cuda* ]]; then
     cuda=$("$python" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME)')
-    with_standard "$cuda/bin/nvcc" "$work/nvcc"
+    with_standard "$work/nvcc" "$cuda/bin/nvcc"
     export PYTORCH_NVCC=$work/nvcc
 else
     # Keeps mmcv from asking for nvcc on a machine that has a GPU and no CUDA toolkit.
+    unset FORCE_CUDA
     export CUDA_VISIBLE_DEVICES=
 fi
 
 # A file of mmcv takes up to 2 GB to compile.
 jobs=$(awk -v cores="$(nproc)" '/^MemTotal/ { gb = int($2 / 2097152) }
     END { print gb < 1 ? 1 : gb < cores ? gb : cores }' /proc/meminfo)
-log=$cache/logs/$key.log
+log=$cache/logs/$key.$$.log # two checkouts may build at the same time
 say "mmcv $version: compiling its operators on $jobs cores, once (on two cores about 5 minutes)"
+# ninja, which compiles on all cores, lies beside a Python whose venv may not be active.
 # -O1 and no debug symbols: half the time and a wheel of 1.3 MB in place of 32 MB.
-TMPDIR=$work CXX=$work/c++ CFLAGS='-g0 -O1' MMCV_WITH_OPS=1 MAX_JOBS=$jobs run_logged "$log" \
-    "$python" -m pip wheel --verbose --no-deps --no-build-isolation --no-cache-dir \
-    --no-binary mmcv --wheel-dir "$work/wheel" "mmcv==$version" ||
+PATH=$(dirname "$python"):$PATH TMPDIR=$work CXX=$work/c++ CFLAGS='-g0 -O1' MMCV_WITH_OPS=1 \
+    MAX_JOBS=$jobs run_logged "$log" "$python" -m pip wheel --verbose --no-deps --no-build-isolation \
+    --no-cache-dir --no-binary mmcv --wheel-dir "$work/wheel" "mmcv==$version" ||
     die "building mmcv $version failed; the log says why: $log"
 
 (cd "$work" && "$python" -m zipfile -e wheel/mmcv-*.whl site &&

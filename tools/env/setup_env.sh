@@ -100,11 +100,13 @@ pins=$(cat requirements.txt requirements/*.txt | sha256sum)
 if ! is_done stack "$pins"; then need_disk . 7 "$venv"; fi
 step stack "$pins" 'installing torch, mmdet and the others (about 2 minutes)' install_stack
 
-if ! is_done mmcv "$pins"; then
-    MMCV_VERSION=$(sed -n 's/^mmcv==//p' requirements/constraints.txt)
-    export MMCV_VERSION
-    wheel=$(tools/env/build_mmcv.sh "$py")
-    step mmcv "$pins" 'installing the compiled wheel (about 5 seconds)' install_mmcv
+MMCV_VERSION=$(sed -n 's/^mmcv==//p' requirements/constraints.txt)
+export MMCV_VERSION
+# Asked every time: the machine may have got a GPU or nvcc since, or .venv is on a shared disk.
+wheel=$(tools/env/build_mmcv.sh "$py" "$(cat "$state/mmcv" 2>/dev/null)")
+if [[ $wheel ]]; then
+    wheel_key=$(basename "$(dirname "$wheel")") # names torch, the device, its architectures
+    step mmcv "$wheel_key" 'installing the compiled wheel (about 5 seconds)' install_mmcv
 fi
 
 package=$(cat setup.py pyproject.toml acon_mm/version.py requirements/runtime.txt | sha256sum)

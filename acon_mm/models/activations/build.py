@@ -15,7 +15,7 @@ def build_activation(act_cfg: dict, num_channels: int) -> nn.Module:
     """Build an activation layer for a feature map of ``num_channels`` channels.
 
     mmcv's ``build_activation_layer`` passes no channel count, which per-channel activations need.
-    This helper passes it to every class that has the argument ``num_channels``, and, as mmcv's
+    This function passes it to every class that has the argument ``num_channels``, and, as mmcv's
     ``ConvModule`` does, ``inplace=True`` to classes that have the argument ``inplace``.
 
     Args:

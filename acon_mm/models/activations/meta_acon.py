@@ -1,6 +1,7 @@
 """Meta-ACON of *Activate or Not* (https://arxiv.org/abs/2009.04759), section 3.1 and Table 5."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -49,7 +50,8 @@ class MetaAcon(TwoSlopeActivation):
         depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight a channel, hidden width
             ``C``), which the paper uses to save parameters in ResNet-152. Channel-wise only.
         norm_cfg: The config of the norms after ``fc1`` and ``fc2``, ``dict(type='BN')`` or
-            ``dict(type='SyncBN')``; None for no norm. Channel-wise only.
+            ``dict(type='SyncBN')``; None for no norm. A batch norm must keep running statistics,
+            which single samples need. Channel-wise only.
         init: ``'paper'`` (``p1 = 1``, ``p2 = 0``) or ``'normal'`` (both from N(0, 1)).
         inplace: Ignored.
 
@@ -58,8 +60,9 @@ class MetaAcon(TwoSlopeActivation):
         - Output: shape and dtype of the input.
 
     Raises:
-        ValueError: If ``manner`` or ``init`` is not one of the accepted values, or ``reduction``
-            is not a positive integer.
+        ValueError: If ``manner`` or ``init`` is not one of the accepted values, ``reduction`` is
+            not a positive integer, ``depthwise`` goes with another manner than the channel-wise,
+            or ``norm_cfg`` is not a config of a norm that works here.
     """
 
     def __init__(
@@ -77,14 +80,19 @@ class MetaAcon(TwoSlopeActivation):
             raise ValueError(f'manner must be one of {MANNERS}, but it is {manner!r}')
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f'reduction must be a positive integer, but it is {reduction!r}')
+        if depthwise and manner != 'channel_wise':
+            raise ValueError(
+                f"depthwise must be False unless manner is 'channel_wise', but it is "
+                f'{depthwise!r} and manner is {manner!r}'
+            )
         self.manner = manner
         if manner == 'channel_wise':
             hidden = num_channels if depthwise else max(reduction, num_channels // reduction)
             groups = num_channels if depthwise else 1
             self.fc1 = nn.Conv2d(num_channels, hidden, 1, groups=groups)
-            self.bn1 = build_norm_layer(norm_cfg, hidden)[1] if norm_cfg else nn.Identity()
+            self.bn1 = _build_norm(norm_cfg, hidden)
             self.fc2 = nn.Conv2d(hidden, num_channels, 1, groups=groups)
-            self.bn2 = build_norm_layer(norm_cfg, num_channels)[1] if norm_cfg else nn.Identity()
+            self.bn2 = _build_norm(norm_cfg, num_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -103,7 +111,8 @@ class MetaAcon(TwoSlopeActivation):
 
         Returns:
             A tensor of values in (0, 1) and of shape ``(N, C)`` (channel-wise), ``(N, 1)``
-            (layer-wise) or ``x.shape`` (pixel-wise).
+            (layer-wise) or ``x.shape`` (pixel-wise). Autocast does not narrow its dtype: the first
+            two are computed in that of the parameters and of the sum, float32 as a rule.
         """
         if self.manner == 'pixel_wise':
             return torch.sigmoid(x)
@@ -112,15 +121,39 @@ class MetaAcon(TwoSlopeActivation):
         if self.manner == 'layer_wise':
             return torch.sigmoid(pooled.sum(1, keepdim=True, dtype=compute_dtype(x)))
         hidden = pooled[:, :, None, None].to(self.fc1.weight.dtype)
-        hidden = normalise(self.bn1, self.fc1(hidden))
-        hidden = normalise(self.bn2, self.fc2(hidden))
-        return torch.sigmoid(hidden).flatten(1)
+        with _no_autocast(x.device.type):
+            hidden = normalise(self.bn1, self.fc1(hidden))
+            hidden = normalise(self.bn2, self.fc2(hidden))
+            return torch.sigmoid(hidden).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}'
+
+
+def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
+    if norm_cfg is None:
+        return nn.Identity()
+    expected = "norm_cfg must be the config of a norm, such as dict(type='BN'), or None"
+    try:
+        norm = build_norm_layer(norm_cfg, num_channels)[1]
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f'{expected}, but it is {norm_cfg!r}') from error
+    if isinstance(norm, _BatchNorm) and not norm.track_running_stats:
+        raise ValueError(
+            f'{expected}, with the running statistics that a batch of one sample is normalised '
+            f'with, but it is {norm_cfg!r}'
+        )
+    return norm
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager:
+    # Devices without autocast, such as meta, refuse even to switch it off.
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:

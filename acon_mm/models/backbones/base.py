@@ -1,5 +1,6 @@
 """What the backbones made of a stem and stages have in common."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from mmengine.model import BaseModule
@@ -57,13 +58,7 @@ class StagedBackbone(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         check_choice('frozen_stages', frozen_stages, range(-1, len(stages) + 1))
-        if not isinstance(out_indices, Sequence) or not out_indices:
-            raise ValueError(
-                f'out_indices must be a sequence of the stages to return, such as '
-                f'({len(stages) - 1},), but it is {out_indices!r}'
-            )
-        for index in out_indices:
-            check_choice('out_indices', index, range(len(stages)))
+        check_out_indices(out_indices, len(stages))
         for name, layer in (*stem.items(), *stages.items()):
             self.add_module(name, layer)
         self.stem_names = tuple(stem)
@@ -112,9 +107,21 @@ def check_choice(name: str, value: object, accepted: Collection) -> None:
         raise ValueError(f'{name} must be one of {listed}, but it is {value!r}')
 
 
+def check_out_indices(out_indices: Sequence[int], num_stages: int) -> None:
+    """Raise a ``ValueError`` unless ``out_indices`` names one or more of the stages."""
+    if not isinstance(out_indices, Sequence) or not out_indices:
+        raise ValueError(
+            f'out_indices must be a sequence of the stages to return, such as '
+            f'({num_stages - 1},), but it is {out_indices!r}'
+        )
+    for index in out_indices:
+        check_choice('out_indices', index, range(num_stages))
+
+
 def check_width(widen_factor: float) -> None:
-    """Raise a ``ValueError`` if ``widen_factor`` is not a positive number."""
-    if not isinstance(widen_factor, (int, float)) or widen_factor <= 0:
+    """Raise a ``ValueError`` if ``widen_factor`` is not a positive, finite number."""
+    is_number = isinstance(widen_factor, (int, float)) and not isinstance(widen_factor, bool)
+    if not is_number or not 0 < widen_factor < math.inf:
         raise ValueError(
             f'widen_factor must be a positive number, such as 0.25, but it is {widen_factor!r}'
         )

@@ -38,6 +38,10 @@ class InvertedResidual(nn.Module):
         act_cfg: The config of the activation after the depth-wise convolution.
         other_act_cfg: The config of the activation after the first convolution.
         norm_cfg: The config of the norms.
+
+    Shape:
+        - Input: ``(N, in_channels, H, W)``.
+        - Output: ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(

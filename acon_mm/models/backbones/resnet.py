@@ -11,7 +11,7 @@ from torch import nn
 
 from acon_mm.registry import MODELS
 
-from .base import PLACEMENTS, check_choice
+from .base import PLACEMENTS, check_choice, check_out_indices
 from .resnet_blocks import AconBasicBlock, AconBottleneck
 
 STYLES = ('pytorch', 'caffe')
@@ -20,6 +20,9 @@ STYLES = ('pytorch', 'caffe')
 @MODELS.register_module()
 class AconResNet(ResNet):
     """ResNet whose blocks have a replaceable activation; the stem keeps ReLU.
+
+    Stages after the last one of ``out_indices`` are built, so that state-dict keys do not depend
+    on it, but they are not run and get no gradients, as in :class:`StagedBackbone`.
 
     With ``act_cfg=dict(type='ReLU')`` it has the state-dict keys and the outputs of
     ``mmpretrain.ResNet`` or, if ``se_ratio`` is given, of ``mmpretrain.SEResNet``. A checkpoint
@@ -96,10 +99,9 @@ class AconResNet(ResNet):
         check_choice('style', style, STYLES)
         check_choice('num_stages', num_stages, range(1, 5))
         check_choice('frozen_stages', frozen_stages, range(-1, num_stages + 1))
-        for index in out_indices:
-            check_choice('out_indices', index, range(num_stages))
+        check_out_indices(out_indices, num_stages)
         for name, values in (('strides', strides), ('dilations', dilations)):
-            if len(values) != num_stages:
+            if not isinstance(values, Sequence) or len(values) != num_stages:
                 raise ValueError(
                     f'{name} must have one value for each of the {num_stages} stages, '
                     f'but it is {values!r}'
@@ -119,6 +121,8 @@ class AconResNet(ResNet):
             with_cp=with_cp,
             **kwargs,
         )
+        # What the forward pass runs.
+        self.res_layers = self.res_layers[: max(out_indices) + 1]
 
     def make_res_layer(self, dilation: int, **kwargs) -> nn.Module:
         """Build one stage."""
@@ -132,6 +136,11 @@ class AconResNet(ResNet):
         if self.contract_dilation and dilation > 1:
             layer[0].set_dilation(dilation // 2)
         return layer
+
+    def _freeze_stages(self) -> None:
+        super()._freeze_stages()
+        for index in range(max(self.out_indices) + 1, self.num_stages):
+            getattr(self, f'layer{index + 1}').requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'AconResNet':
         """Set the mode of all but the frozen parts, and return the network as torch does."""

@@ -4,13 +4,11 @@ They are mmpretrain's, whose layers and initial values are used as they are, exc
 position of an activation has a module of its own.
 """
 
-import torch
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from acon_mm.models.activations import build_activation
-from acon_mm.models.layers import build_se
+from acon_mm.models.layers import build_se, recompute
 
 from .base import act_cfgs
 
@@ -24,6 +22,10 @@ class AconBasicBlock(BasicBlock):
             one after the addition as well. None is ``'all'``, as in the paper.
         se_ratio: The reduction of the squeeze-and-excitation before the addition; None for none.
         **kwargs: The arguments of ``mmpretrain``'s ``BasicBlock``.
+
+    Shape:
+        - Input: ``(N, in_channels, H, W)``.
+        - Output: ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(
@@ -41,14 +43,15 @@ class AconBasicBlock(BasicBlock):
         _set_dilation(self.conv1, dilation)
 
     def residual(self, x: Tensor) -> Tensor:
-        """Compute the block up to the addition."""
+        """Compute the block up to and with the addition, in the shape of the block's output."""
         out = self.act1(self.norm1(self.conv1(x)))
         out = self.drop_path(self.se_layer(self.norm2(self.conv2(out))))
         out += x if self.downsample is None else self.downsample(x)
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act2(_run(self.residual, x, self.with_cp))
+        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        return self.act2(out)
 
 
 class AconBottleneck(Bottleneck):
@@ -60,6 +63,10 @@ class AconBottleneck(Bottleneck):
             one. None is ``'one'``, as in the paper.
         se_ratio: The reduction of the squeeze-and-excitation before the addition; None for none.
         **kwargs: The arguments of ``mmpretrain``'s ``Bottleneck``.
+
+    Shape:
+        - Input: ``(N, in_channels, H, W)``.
+        - Output: ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(
@@ -78,7 +85,7 @@ class AconBottleneck(Bottleneck):
         _set_dilation(self.conv2, dilation)
 
     def residual(self, x: Tensor) -> Tensor:
-        """Compute the block up to the addition."""
+        """Compute the block up to and with the addition, in the shape of the block's output."""
         out = self.act1(self.norm1(self.conv1(x)))
         out = self.act2(self.norm2(self.conv2(out)))
         out = self.drop_path(self.se_layer(self.norm3(self.conv3(out))))
@@ -86,13 +93,8 @@ class AconBottleneck(Bottleneck):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act3(_run(self.residual, x, self.with_cp))
-
-
-def _run(function, x: Tensor, with_cp: bool) -> Tensor:
-    if with_cp and torch.is_grad_enabled():
-        return checkpoint(function, x, use_reentrant=False)
-    return function(x)
+        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        return self.act3(out)
 
 
 def _set_dilation(conv: nn.Module, dilation: int) -> None:

@@ -33,6 +33,10 @@ class SENetBlock(nn.Module):
         norm_cfg: The config of the norms.
         stride: The stride of the 3×3 convolution and of the projection.
         projection: The size of the kernel of the convolution on the shortcut, None for none.
+
+    Shape:
+        - Input: ``(N, in_channels, H, W)``.
+        - Output: ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(

@@ -43,6 +43,10 @@ class ShuffleBlock(nn.Module):
         norm_cfg: The config of the norms.
         se_ratio: The reduction of a squeeze-and-excitation that ends the main branch; None for
             none.
+
+    Shape:
+        - Input: ``(N, in_channels, H, W)``.
+        - Output: ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(

@@ -27,6 +27,10 @@ class TFBlock(nn.Module):
         in_channels: The number of input channels.
         stride: 1 or 2.
         norm_cfg: The config of the norms, those inside the activations included.
+
+    Shape:
+        - Input: ``(N, in_channels, H, W)``.
+        - Output: ``(N, stride * in_channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(self, in_channels: int, *, stride: int, norm_cfg: dict) -> None:

@@ -34,5 +34,12 @@ class DropoutLinearClsHead(LinearClsHead):
         self.dropout = nn.Dropout(dropout_rate)
 
     def pre_logits(self, feats: tuple[Tensor]) -> Tensor:
-        """Return what the linear layer gets."""
+        """Return what the linear layer gets.
+
+        Args:
+            feats: A tuple whose last tensor has the shape ``(N, in_channels)``.
+
+        Returns:
+            A tensor of that shape.
+        """
         return self.dropout(super().pre_logits(feats))

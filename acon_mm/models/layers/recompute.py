@@ -1,6 +1,6 @@
 """Activation checkpointing that leaves the running statistics of batch norms right."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -9,7 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(module: nn.Module, x: Tensor) -> Tensor:
+def recompute(
+    module: nn.Module, x: Tensor, function: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Call a module without storing its intermediate results, and again in the backward pass.
 
     A plain ``torch.utils.checkpoint`` updates the running statistics of batch norms in both
@@ -17,31 +19,39 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
 
     Args:
         module: A module of one input and one output.
-        x: Its input.
+        x: Its input, a tensor of any shape.
+        function: What to call instead, such as a method that computes a part of ``module``, whose
+            batch norms it uses.
 
     Returns:
-        ``module(x)``. Without gradients nothing is stored anyway and the module is just called.
+        ``module(x)`` or ``function(x)``, in its shape. Without gradients nothing is stored anyway
+        and it is just called.
     """
+    call = function or module
     if not torch.is_grad_enabled():
-        return module(x)
+        return call(x)
     return checkpoint(
-        module,
+        call,
         x,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _kept_running_statistics(module)),
+        context_fn=lambda: (nullcontext(), _spare_running_statistics(module)),
     )
 
 
 @contextmanager
-def _kept_running_statistics(module: nn.Module) -> Iterator[None]:
+def _spare_running_statistics(module: nn.Module) -> Iterator[None]:
     # Switching the tracking off would be shorter, but autograd then saves fewer tensors than in
     # the first call, which torch refuses.
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    kept = [
+        (norm, name, buffer)
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm) and norm.training
+        for name, buffer in norm.named_buffers(recurse=False)
+    ]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)

@@ -12,7 +12,8 @@ def build_se(se_ratio: int | None, num_channels: int) -> nn.Module:
         num_channels: The size of dimension 1 of the input.
 
     Returns:
-        The layer, or, for None, an ``nn.Identity``, which has no state.
+        The layer, or, for None, an ``nn.Identity``, which has no state. Either maps
+        ``(N, num_channels, H, W)`` to the same shape.
 
     Raises:
         ValueError: If ``se_ratio`` is neither None nor a positive integer.

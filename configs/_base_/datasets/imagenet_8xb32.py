@@ -46,3 +46,16 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))
 test_evaluator = val_evaluator
+
+# With --tta: the scores of the image and of its mirror image are averaged.
+tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+tta_pipeline = [
+    *test_pipeline[:-1],
+    dict(
+        type='mmcv.TestTimeAug',
+        transforms=[
+            [dict(type='mmcv.RandomFlip', prob=prob) for prob in (0.0, 1.0)],
+            test_pipeline[-1:],
+        ],
+    ),
+]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from mmcv.cnn import ConvModule
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from acon_mm.models import AconC, MetaAcon, build_activation
@@ -20,13 +20,10 @@ def test_a_class_serves_as_type_and_a_given_width_wins():
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain', 'mmengine'])
 def test_names_are_found_whatever_the_default_scope(scope):
-    init_default_scope(scope)
-    try:
+    with DefaultScope.overwrite_default_scope(scope):
         assert isinstance(build_activation(dict(type='acon_mm.AconC'), 4), AconC)
         assert isinstance(build_activation(dict(type='AconC'), 4), AconC)
         assert isinstance(build_activation(dict(type='ReLU'), 4), nn.ReLU)
-    finally:
-        init_default_scope('mmengine')
 
 
 def test_activations_of_torch_work_in_place_unless_told_otherwise():

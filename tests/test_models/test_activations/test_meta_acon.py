@@ -114,6 +114,29 @@ def test_the_fall_back_is_said_once(monkeypatch, caplog):
     assert [r.levelno for r in said] == [logging.WARNING]
 
 
+@pytest.mark.parametrize('manner', ['channel_wise', 'layer_wise'])
+def test_autocast_does_not_narrow_the_switching_factor(manner):
+    act = randomise(MetaAcon(40, manner=manner)).train()
+    x = torch.randn(3, 40, 6, 5).bfloat16()
+    expected = act.switching_factor(x)
+    with torch.autocast('cpu', torch.bfloat16):
+        beta, out = act.switching_factor(x), act(x)
+    assert beta.dtype == torch.float32
+    assert out.dtype == x.dtype
+    torch.testing.assert_close(beta, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+def test_a_module_of_half_precision_maps_its_own_dtype_to_itself(dtype):
+    act = MetaAcon(8).to(dtype)
+    assert act(torch.randn(2, 8, 4, 4, dtype=dtype)).dtype == dtype
+
+
+def test_a_device_without_autocast_is_accepted():
+    x = torch.empty(2, 8, 4, 4, device='meta')
+    assert MetaAcon(8).to('meta')(x).shape == x.shape
+
+
 def test_a_large_half_precision_map_is_averaged_in_float32():
     act = MetaAcon(4, manner='layer_wise')
     x = torch.full((1, 4, 200, 304), 0.1, dtype=torch.float16)
@@ -126,6 +149,17 @@ def test_a_large_half_precision_map_is_averaged_in_float32():
     ('args', 'message'),
     [
         (dict(manner='row_wise'), "manner must be one of .*'channel_wise'.*'row_wise'"),
+        (
+            dict(norm_cfg=dict(type='Foo')),
+            "norm_cfg must be .*dict\\(type='BN'\\), or None.*'Foo'",
+        ),
+        (dict(norm_cfg={}), r'norm_cfg must be the config of a norm, .*but it is {}'),
+        (dict(norm_cfg='BN'), "norm_cfg must be the config of a norm, .*but it is 'BN'"),
+        (dict(norm_cfg=dict(type='BN', track_running_stats=False)), 'norm_cfg .*running statist'),
+        (
+            dict(manner='pixel_wise', depthwise=True),
+            "depthwise must be False unless .*'pixel_wise'",
+        ),
         (dict(reduction=0), 'reduction must be a positive integer, but it is 0'),
     ],
 )

@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from acon_mm.models.backbones.base import StagedBackbone, act_cfgs
+from acon_mm.models.backbones.base import StagedBackbone, act_cfgs, check_width
 from acon_mm.models.layers import ConvNormAct
 
 META = dict(type='acon_mm.MetaAcon')
@@ -94,6 +94,12 @@ def test_recomputed_blocks_give_the_gradients_and_the_statistics_of_stored_ones(
         assert torch.equal(p.grad, q.grad), name
     for name, value in stored.state_dict().items():
         assert torch.equal(value, recomputed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize('width', [True, float('nan'), float('inf'), -1.0, 0, '1', None])
+def test_a_width_that_is_no_positive_finite_number_is_refused(width):
+    with pytest.raises(ValueError, match=r'widen_factor must be a positive.* such as 0\.25'):
+        check_width(width)
 
 
 def test_train_and_eval_return_the_network_as_every_module_does():

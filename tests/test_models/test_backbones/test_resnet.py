@@ -211,10 +211,12 @@ def test_frozen_stages_and_norm_eval_reach_the_norms_inside_meta_acon():
     assert net.layer2[0].act2.training
 
 
-def test_recomputed_blocks_give_the_gradients_of_stored_ones():
+@pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_recomputed_blocks_give_the_gradients_and_the_statistics_of_stored_ones(depth, norm_eval):
     torch.manual_seed(0)
-    stored = AconResNet(18, act_cfg=META, norm_eval=True)
-    recomputed = AconResNet(18, act_cfg=META, norm_eval=True, with_cp=True)
+    stored = AconResNet(depth, act_cfg=META, norm_eval=norm_eval)
+    recomputed = AconResNet(depth, act_cfg=META, norm_eval=norm_eval, with_cp=True)
     recomputed.load_state_dict(stored.state_dict())
     x = torch.rand(2, 3, 64, 64)
     for net in (stored, recomputed):
@@ -222,6 +224,29 @@ def test_recomputed_blocks_give_the_gradients_of_stored_ones():
         net(x)[-1].square().sum().backward()
     for (name, p), q in zip(stored.named_parameters(), recomputed.parameters(), strict=True):
         assert torch.equal(p.grad, q.grad), name
+    for (name, value), other in zip(stored.named_buffers(), recomputed.buffers(), strict=True):
+        assert torch.equal(value, other), name
+    assert recomputed.layer1[0].norm1.num_batches_tracked == int(not norm_eval)
+
+
+@pytest.mark.parametrize('out_indices', [(0,), (0, 1), [1]])
+def test_stages_after_the_last_one_asked_for_are_not_run_and_get_no_gradients(out_indices):
+    theirs = randomise_norms(ResNet(18, out_indices=out_indices))
+    ours = AconResNet(18, act_cfg=RELU, out_indices=out_indices)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    unused = tuple(f'layer{i + 1}' for i in range(max(out_indices) + 1, 4))
+    for name in unused:
+        getattr(ours, name).register_forward_hook(lambda *_: pytest.fail('it was run'))
+    ours.train()
+    theirs.train()
+    x = torch.rand(2, 3, 64, 64)
+    outs = ours(x)
+    assert all(torch.equal(a, b) for a, b in zip(outs, theirs(x), strict=True))
+    sum(out.sum() for out in outs).backward()
+    # DistributedDataParallel waits for every parameter that requires a gradient.
+    for name, p in ours.named_parameters():
+        assert (p.grad is not None) == p.requires_grad == (not name.startswith(unused)), name
 
 
 def test_train_and_eval_return_the_network_as_every_module_does():
@@ -255,6 +280,9 @@ def test_initial_weights_leave_the_slopes_of_the_activations_alone():
         (dict(style='tf'), "style must be one of 'pytorch', 'caffe', but it is 'tf'"),
         (dict(frozen_stages=5), 'frozen_stages must be one of -1, 0, 1, 2, 3, 4, but it is 5'),
         (dict(out_indices=(0, 4)), 'out_indices must be one of 0, 1, 2, 3, but it is 4'),
+        (dict(out_indices=3), r'out_indices must be a sequence .*such as \(3,\), but it is 3'),
+        (dict(out_indices=()), r'out_indices must be a sequence .*such as \(3,\), but it is \(\)'),
+        (dict(strides=1), 'strides must have one value for each of the 4 stages, but it is 1'),
         (dict(num_stages=0), 'num_stages must be one of 1, 2, 3, 4, but it is 0'),
         (dict(strides=(1, 2)), r'strides must have one value for each of the 4 stages'),
         (dict(dilations=(1,)), r'dilations must have one value for each of the 4 stages'),

@@ -12,7 +12,7 @@ BACKGROUND = 10
 
 PHOTO_CROP = (90, 160)
 MAX_ANGLE = 15.0
-PHOTO_FADING = 0.5  # a full-contrast photograph hides digits even from people
+PHOTO_FADING = 0.5  # half the contrast: a classifier learns the digits in minutes, not in tens
 MIN_CONTRAST = 110.0
 MAX_BOX_OVERLAP = 0.15
 PLACEMENT_TRIES = 30
@@ -95,7 +95,7 @@ def compose_scene(
 
 
 def _photo_crop(photos: tuple[np.ndarray, ...], rng: np.random.Generator, size: int) -> np.ndarray:
-    """Cut a random square out of a random photo, flip it, fade it, vary its brightness, resize it."""
+    """Cut a random square out of a random photo, flip, resize and fade it, vary its brightness."""
     photo = photos[rng.integers(len(photos))]
     side = int(rng.integers(PHOTO_CROP[0], min(PHOTO_CROP[1], *photo.shape[:2]) + 1))
     y = rng.integers(photo.shape[0] - side + 1)

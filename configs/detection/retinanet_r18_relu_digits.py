@@ -3,7 +3,7 @@
 _base_ = './retinanet_r50_relu.py'
 
 # The classifier that configs/classification/resnet18_relu_digits.py trains.
-pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_4.pth}}'
+pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_3.pth}}'
 
 model = dict(
     backbone=dict(

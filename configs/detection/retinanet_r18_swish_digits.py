@@ -1,6 +1,6 @@
 _base_ = './retinanet_r18_relu_digits.py'
 
-pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_swish_digits/epoch_4.pth}}'
+pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_swish_digits/epoch_3.pth}}'
 
 model = dict(
     backbone=dict(act_cfg=dict(type='acon_mm.AconA'), init_cfg=dict(checkpoint=pretrained))

@@ -8,7 +8,7 @@ import yaml
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from acon_mm import config_path
 from acon_mm.models import AconA, MetaAcon
@@ -18,9 +18,8 @@ ROWS = {'relu': None, 'swish': AconA, 'metaacon': MetaAcon}
 
 @pytest.fixture(scope='module', autouse=True)
 def _scope():
-    init_default_scope('mmdet')
-    yield
-    init_default_scope('mmengine')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
 
 
 def load(activation):

@@ -1,15 +1,15 @@
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 
 from acon_mm import config_path
 
 
 def build(name):
     cfg = Config.fromfile(config_path(name))
-    init_default_scope(cfg.default_scope)
-    return MODELS.build(cfg.model)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize('activation', ['relu', 'swish', 'metaacon'])

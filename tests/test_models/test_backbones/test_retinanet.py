@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from acon_mm import config_path
@@ -50,9 +50,8 @@ BACKBONES = {
 def _scope(monkeypatch):
     # The whole SENet-154 would take a minute and show no more.
     monkeypatch.setitem(senet.NUM_BLOCKS, 154, (1, 1, 1, 1))
-    init_default_scope('mmdet')
-    yield
-    init_default_scope('mmengine')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
 
 
 @pytest.mark.parametrize('name', BACKBONES)

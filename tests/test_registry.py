@@ -16,7 +16,7 @@ LOCATIONS = sorted({location for r in REGISTRIES for location in r._locations})
 @pytest.mark.parametrize('location', LOCATIONS)
 def test_location_imports(location):
     # mmengine says nothing when a location cannot be imported.
-    importlib.import_module(location)
+    assert importlib.import_module(location).__name__ == location
 
 
 @pytest.mark.parametrize('child', REGISTRIES, ids=lambda r: r.name)

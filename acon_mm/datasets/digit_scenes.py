@@ -12,7 +12,7 @@ BACKGROUND = 10
 
 PHOTO_CROP = (90, 160)
 MAX_ANGLE = 15.0
-PHOTO_FADING = 0.5  # half the contrast: a classifier learns the digits in minutes, not in tens
+PHOTO_FADING = 0.5  # half the contrast: minutes of training on two cores must be enough
 MIN_CONTRAST = 110.0
 MAX_BOX_OVERLAP = 0.15
 PLACEMENT_TRIES = 30

@@ -9,7 +9,7 @@ model = dict(
     backbone=dict(
         depth=18,
         placement='all',  # both activations of each basic block, as in the paper
-        # A minute of pretraining leaves statistics and first layers that still have to move.
+        # So short a pretraining leaves statistics and first layers that still have to move.
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=dict(checkpoint=pretrained),
@@ -85,7 +85,7 @@ test_evaluator = val_evaluator
 
 max_epochs = 5
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-# AdamW instead of SGD: in 600 steps the fresh neck and head have to catch up with the backbone,
+# AdamW instead of SGD: in 500 steps the fresh neck and head have to catch up with the backbone,
 # and AdamW gives each parameter a step of its own size.
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='mmengine.AdamW', lr=1e-3, weight_decay=0.05),

@@ -1,5 +1,7 @@
 """Packaging of acon_mm."""
 
+import os
+import platform
 import re
 import shutil
 from pathlib import Path
@@ -8,6 +10,12 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+INSTRUCTION_SETS = {
+    'default': [],
+    'avx2': ['-mavx2', '-mfma', '-mf16c'],
+    'avx512': ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mfma', '-mf16c'],
+}
+"""What the CPU kernel is built for, all of it: the CPU that runs it chooses (see ops)."""
 MIM = ('configs', 'tools', 'model-index.yml')
 """What OpenMMLab's ``.mim`` folder holds. In a checkout these are symlinks."""
 
@@ -24,6 +32,51 @@ class BuildWithMim(build_py):
                 target = Path(self.build_lib, 'acon_mm', '.mim', source.relative_to(ROOT))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
+
+
+def cpu_kernel() -> dict:
+    """Return what setup() builds the CPU kernel from: nothing where torch is not importable.
+
+    A module that does not compile is left out with a warning; acon_mm works without any.
+    """
+    if os.environ.get('ACON_MM_WITH_KERNEL') == '0':
+        return {}
+    try:
+        from torch.utils.cpp_extension import BuildExtension, CppExtension
+    except ImportError:
+        print('acon_mm: torch is not importable here, so the CPU kernel is not built')
+        return {}
+    sets = INSTRUCTION_SETS if platform.machine() in ('x86_64', 'AMD64') else ['default']
+    sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'acon_mm/ops/csrc').glob('*.h'))
+    modules = [
+        CppExtension(
+            f'acon_mm.ops._cpu_{name}',
+            [f'acon_mm/ops/csrc/module_{name}.cpp'],
+            depends=sources,
+            define_macros=[
+                ('CPU_CAPABILITY', name.upper()),
+                (f'CPU_CAPABILITY_{name.upper()}', None),
+            ],
+            # OpenMP is compiled in but not linked: torch has loaded its own copy, and a second
+            # one would keep threads of its own. GCC's own AVX-512 headers set off -Wuninitialized.
+            extra_compile_args=[
+                *INSTRUCTION_SETS[name],
+                *('-O3', '-g0', '-fopenmp', '-fvisibility=hidden'),
+                *('-Wno-unknown-pragmas', '-Wno-uninitialized', '-Wno-maybe-uninitialized'),
+            ],
+            optional=True,
+        )
+        for name in sets
+    ]
+
+    class BuildKernel(BuildExtension.with_options(use_ninja=False)):
+        """Compile the modules side by side."""
+
+        def finalize_options(self) -> None:
+            super().finalize_options()
+            self.parallel = self.parallel or os.cpu_count()
+
+    return dict(ext_modules=modules, cmdclass=dict(build_ext=BuildKernel))
 
 
 def files_of(path: Path) -> list[Path]:
@@ -45,6 +98,7 @@ def requirements(name: str) -> list[str]:
     return [line for line in lines if line]
 
 
+kernel = cpu_kernel()
 setup(
     name='acon_mm',
     version=re.search(r"__version__ = '(.+)'", read('acon_mm/version.py')).group(1),
@@ -65,6 +119,7 @@ setup(
     python_requires='>=3.10',
     install_requires=requirements('runtime.txt'),
     extras_require={'tests': requirements('tests.txt')},
-    cmdclass={'build_py': BuildWithMim},
+    ext_modules=kernel.get('ext_modules', []),
+    cmdclass={'build_py': BuildWithMim, **kernel.get('cmdclass', {})},
     zip_safe=False,
 )

@@ -1,7 +1,10 @@
 """ACON as one operator: the entry that every module of acon_mm calls."""
 
+import torch
 from torch import Tensor
 
+from .autograd import acon_by_kernel
+from .backends import choose_kernel
 from .formula import acon_formula
 
 
@@ -9,7 +12,10 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
     """Apply ACON-C, ``(p1 - p2) * x * sigmoid(beta * (p1 - p2) * x) + p2 * x`` (Eq. 4).
 
     ACON-A (Swish) is ``p1 = 1, p2 = 0``, ACON-B is ``p1 = 1``. The sum runs in float32 (float64
-    for a float64 ``x``) under autocast as well; only the result is rounded.
+    for a float64 ``x``) under autocast as well; only the result is rounded. Of the large tensors,
+    the backward pass keeps ``x`` alone.
+
+    What computes it is chosen for each call, see :func:`acon_mm.ops.backend_report`.
 
     Args:
         x: A float tensor of shape ``(N, C, ...)`` in any memory format; ``N`` may be 0.
@@ -32,4 +38,10 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
         >>> torch.allclose(swish, torch.nn.functional.silu(x))
         True
     """
-    return acon_formula(x, p1, p2, beta)
+    if torch.jit.is_scripting():
+        return acon_formula(x, p1, p2, beta)
+    else:  # noqa: RET505 - what follows a return would be scripted
+        kernel = choose_kernel(x)
+        if kernel is None:
+            return acon_formula(x, p1, p2, beta)
+        return acon_by_kernel(kernel, x, p1, p2, beta)

@@ -92,6 +92,50 @@ def acon_grad(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | 
     return (p2 + d * (torch.sigmoid(z) + zt)).to(x.dtype)
 
 
+def acon_gradients(
+    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the gradients of all arguments of ACON, differentiable any number of times.
+
+    With ``h`` as in the head of this file and ``t = s * (1 - s)``, they are ``p2 + d * h`` for
+    ``x``, ``x * h`` for ``p1``, ``x * (1 - h)`` for ``p2`` and ``d^2 * x^2 * t`` for ``beta``,
+    each times ``g`` and summed over what the parameter was broadcast to. An infinite ``x`` adds
+    nothing to the gradient of ``beta``.
+
+    Args:
+        g: The gradient of the value, a float tensor of the shape of ``x``.
+        x: A float tensor of shape ``(N, C, ...)``.
+        p1: The slope for large ``x``, see :func:`acon_mm.ops.acon`.
+        p2: The slope for small ``x``, likewise.
+        beta: The switching factor, likewise.
+
+    Returns:
+        The gradients of ``x``, ``p1``, ``p2`` and ``beta``, each of the shape and dtype of its
+        argument.
+
+    Raises:
+        ValueError: If a parameter's shape does not fit ``x``.
+    """
+    wide, *aligned = align_all(x, p1, p2, beta)
+    a1, a2, factor = aligned
+    g = g.to(wide.dtype)
+    d = a1 - a2
+    z = factor * d * wide
+    # 1 - s as a sigmoid of its own: the difference would lose all its digits for z > 16.
+    s, rest = torch.sigmoid(z), torch.sigmoid(-z)
+    t = s * rest
+    # t vanishes long before z or x is infinite, where the products would be inf * 0.
+    zt = torch.where(t == 0, 0, z) * t
+    finite = torch.where(t == 0, 0, wide)
+    h = s + zt
+    gx = g * wide
+    of_params = (gx * h, gx * (rest - zt), g * (finite * t) * finite * d * d)
+    return (g * (a2 + d * h)).to(x.dtype), *(
+        grad.sum_to_size(view.shape).view(param.shape).to(param.dtype)
+        for grad, view, param in zip(of_params, aligned, (p1, p2, beta), strict=True)
+    )
+
+
 def acon_grad_bounds(
     p1: Tensor | float, p2: Tensor | float
 ) -> tuple[Tensor | float, Tensor | float]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from acon_mm.ops import acon
-from acon_mm.ops.broadcast import compute_dtype
+from acon_mm.ops import acon, spatial_mean
+from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
 from acon_mm.registry import MODELS
 
 from .acon import TwoSlopeActivation
@@ -116,17 +116,26 @@ class MetaAcon(TwoSlopeActivation):
         """
         if self.manner == 'pixel_wise':
             return torch.sigmoid(x)
-        # A float16 sum over a 200 × 304 map would overflow or lose three digits.
-        pooled = x.flatten(2).mean(2, dtype=compute_dtype(x)) if x.dim() > 2 else x
+        pooled = spatial_mean(x)
         if self.manner == 'layer_wise':
-            return torch.sigmoid(pooled.sum(1, keepdim=True, dtype=compute_dtype(x)))
-        hidden = pooled[:, :, None, None].to(self.fc1.weight.dtype)
+            return torch.sigmoid(pooled.sum(1, keepdim=True))
+        hidden = pooled.to(self.fc1.weight.dtype)
         with _no_autocast(x.device.type):
-            hidden = normalise(self.bn1, self.fc1(hidden))
-            hidden = normalise(self.bn2, self.fc2(hidden))
-            return torch.sigmoid(hidden).flatten(1)
+            hidden = normalise(self.bn1, _pointwise(self.fc1, hidden))
+            hidden = normalise(self.bn2, _pointwise(self.fc2, hidden))
+            return torch.sigmoid(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting() and self.manner == 'channel_wise':
+            layers = _usual_layers(self)
+            if layers is not None and can_compute_meta_acon(x, layers):
+                batch = self.bn1.training
+                if not batch:
+                    return meta_acon(x, self.p1, self.p2, layers, batch)
+                if x.size(0) > 1:
+                    self.bn1.num_batches_tracked.add_(1)
+                    self.bn2.num_batches_tracked.add_(1)
+                    return meta_acon(x, self.p1, self.p2, layers, batch)
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
     def extra_repr(self) -> str:
@@ -151,26 +160,63 @@ def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
 
 def _no_autocast(device_type: str) -> AbstractContextManager:
     # Devices without autocast, such as meta, refuse even to switch it off.
-    if torch.amp.is_autocast_available(device_type):
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
 
 
+def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
+    """Return the layers of the switching factor, None if they are not as by default.
+
+    Their modules are passed by then: nobody must have replaced them or listen to what they do.
+    """
+    parts = (meta.fc1, meta.bn1, meta.fc2, meta.bn2)
+    for part, usual in zip(parts, (nn.Conv2d, nn.BatchNorm2d) * 2, strict=True):
+        if type(part) is not usual or part._forward_hooks or part._forward_pre_hooks:
+            return None
+    if meta.fc1.groups != 1 or meta.bn1.training != meta.bn2.training:
+        return None
+    if any(not norm.affine or norm.momentum is None for norm in (meta.bn1, meta.bn2)):
+        return None
+    return _normed_layer(meta.fc1, meta.bn1), _normed_layer(meta.fc2, meta.bn2)
+
+
+def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
+    return NormedLayer(
+        conv.weight,
+        conv.bias,
+        norm.weight,
+        norm.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.momentum,
+        norm.eps,
+    )
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    # A convolution of a 1×1 map takes five times as long as the product that it is.
+    if conv.groups == 1:
+        return F.linear(x, conv.weight.flatten(1), conv.bias)
+    return x * conv.weight.flatten() + conv.bias
+
+
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a norm to a 1×1 map, with its running statistics where a batch of one is all there is.
+    """Apply a norm to pooled maps; a batch norm that has one sample takes what it remembers.
 
     Args:
         norm: A batch norm, or any other module, which is then just called.
-        x: A float tensor of shape ``(N, C, 1, 1)``.
+        x: A float tensor of shape ``(N, C)``.
 
     Returns:
         A tensor of the same shape.
     """
     global _said_that_a_norm_fell_back
-    if not (isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1):
-        return norm(x)
+    alone = isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1
     if isinstance(norm, nn.SyncBatchNorm) and get_world_size(norm.process_group) > 1:
-        return norm(x)
+        alone = False
+    if not alone:
+        return norm(x[:, :, None, None]).flatten(1)
     if not _said_that_a_norm_fell_back:
         _said_that_a_norm_fell_back = True
         print_log(

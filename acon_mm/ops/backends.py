@@ -1,0 +1,124 @@
+"""Which code computes ACON: a compiled kernel, torch operations, or the bare formula.
+
+The formula is for whoever looks into a call: a tracer, an exporter, a compiler, a functorch
+transform. The others go through one autograd function that keeps ``x`` alone for the backward
+pass and calls a kernel.
+"""
+
+import os
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from . import cpu_kernel, plain_kernel, triton_kernel
+
+VARIABLE = 'ACON_MM_BACKEND'
+"""The environment variable that forces a backend. It is read when acon_mm is imported."""
+
+KERNELS: dict[str, ModuleType] = {
+    'cpu': cpu_kernel,
+    'triton': triton_kernel,
+    'plain': plain_kernel,
+}
+"""What an environment variable may name besides 'formula'. Each has the functions ``forward``,
+``backward`` and ``why_unavailable``."""
+
+KERNEL_OF_DEVICE = {'cpu': 'cpu', 'cuda': 'triton'}
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def read_forced_backend() -> str | None:
+    """Return the backend that the environment variable names, None if it is not set or empty.
+
+    Raises:
+        ValueError: If it names none.
+    """
+    name = os.environ.get(VARIABLE) or None
+    if name not in (None, 'formula', *KERNELS):
+        raise ValueError(
+            f'the environment variable {VARIABLE} must be one of '
+            f'{("formula", *KERNELS)} or unset, but it is {name!r}'
+        )
+    return name
+
+
+_forced = read_forced_backend()
+
+
+def choose_kernel(x: Tensor) -> ModuleType | None:
+    """Choose what computes ACON of ``x``.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        The module of a kernel, or None for the formula.
+
+    Raises:
+        RuntimeError: If the environment variable forces a kernel that is not available.
+    """
+    if is_looked_into(x) or _forced == 'formula' or x.dtype not in DTYPES:
+        return None
+    if _forced is not None:
+        return _forced_kernel(x)
+    name = KERNEL_OF_DEVICE.get(x.device.type)
+    if name is not None and _why_unavailable(name) is None:
+        return KERNELS[name]
+    return plain_kernel
+
+
+@cache
+def _why_unavailable(name: str) -> str | None:
+    return KERNELS[name].why_unavailable()
+
+
+def is_looked_into(x: Tensor) -> bool:
+    """Whether something records, transforms or imitates the operations on ``x``."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or type(x) not in (Tensor, torch.nn.Parameter)
+        or torch._C._are_functorch_transforms_active()  # as autograd.Function.apply asks it
+        or forward_ad._current_level >= 0  # an autograd function has no forward-mode derivative
+        or x.is_meta
+    )
+
+
+def _forced_kernel(x: Tensor) -> ModuleType:
+    kernel = KERNELS[_forced]
+    reason = _why_unavailable(_forced)
+    if reason is not None:
+        raise RuntimeError(f'{VARIABLE}={_forced} is set, but {reason}')
+    if KERNEL_OF_DEVICE.get(x.device.type) == _forced or kernel is plain_kernel:
+        return kernel
+    return plain_kernel
+
+
+def backend_report() -> str:
+    """Say in words what computes ACON here and why.
+
+    Returns:
+        One line for each device, and one for what holds on all of them.
+
+    Examples:
+        >>> print(backend_report())  # doctest: +SKIP
+        cpu: compiled kernel for AVX512
+        cuda: plain torch operations, because torch sees no GPU
+        traced, scripted, exported, compiled or functorch-transformed: the formula
+    """
+    if _forced == 'formula':
+        return f'the formula everywhere, because {VARIABLE}=formula is set'
+    lines = []
+    for device, name in KERNEL_OF_DEVICE.items():
+        reason = _why_unavailable(name)
+        if _forced is not None and _forced != name:
+            reason = f'{VARIABLE}={_forced} is set'
+        if reason is None:
+            lines.append(f'{device}: {KERNELS[name].describe()}')
+        else:
+            lines.append(f'{device}: {plain_kernel.describe()}, because {reason}')
+    lines.append('traced, scripted, exported, compiled or functorch-transformed: the formula')
+    return '\n'.join(lines)

@@ -1,0 +1,18 @@
+// The Python module of one instruction set.
+//
+// Each set has a module of its own: with all of them in one, the linker would keep a single copy
+// of an inline function of the standard library, perhaps one that the CPU cannot run.
+
+#include "acon.h"
+#include "meta.h"
+
+#include <torch/csrc/utils/pybind.h>
+#include <torch/version.h>
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.attr("torch_version") = TORCH_VERSION;
+  m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
+  m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
+  m.def("meta_forward", &acon_mm::meta_forward, py::call_guard<py::gil_scoped_release>());
+  m.def("meta_backward", &acon_mm::meta_backward, py::call_guard<py::gil_scoped_release>());
+}

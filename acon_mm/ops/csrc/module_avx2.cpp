@@ -1,0 +1,2 @@
+// For CPUs with AVX2, FMA and F16C.
+#include "module.h"

@@ -1,0 +1,2 @@
+// For any CPU.
+#include "module.h"

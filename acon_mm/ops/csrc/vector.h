@@ -1,0 +1,170 @@
+// One vector of ACON: loads, stores and the closed forms of the value and of the derivatives.
+//
+// With d = p1 - p2, z = beta * d * x and s = sigmoid(z), the value is x * (d * s + p2) and its
+// derivatives are p2 + d * h (x), x * h (p1), x * (1 - h) (p2) and d^2 * x^2 * t (beta), where
+// t = s * (1 - s) and h = s + z * t. All come from e = exp(-|z|), which cannot overflow.
+
+#pragma once
+
+#include <ATen/OpMathType.h>
+#include <ATen/cpu/vec/functional.h>
+#include <ATen/cpu/vec/vec.h>
+
+#include <limits>
+#include <type_traits>
+
+namespace acon_mm {
+namespace {
+
+using at::vec::Vectorized;
+using at::vec::fmadd;
+
+// What one vector of scalar_t holds: one vector of float or double, or two of float for the
+// 16-bit types.
+template <typename scalar_t>
+struct Lanes {
+  using T = at::opmath_type<scalar_t>;
+  using V = Vectorized<T>;
+  static constexpr int64_t kSize = Vectorized<scalar_t>::size();
+  static constexpr int64_t kStep = V::size();
+  static constexpr int kVecs = kSize / kStep;
+
+  // Lanes from `count` on are 0.
+  static inline void load(const scalar_t* from, int64_t count, V (&to)[kVecs]) {
+    const auto raw = count == kSize ? Vectorized<scalar_t>::loadu(from)
+                                    : Vectorized<scalar_t>::loadu(from, count);
+    if constexpr (kVecs == 1) {
+      to[0] = raw;
+    } else {
+      std::tie(to[0], to[1]) = at::vec::convert_to_float<scalar_t>(raw);
+    }
+  }
+
+  static inline void store(scalar_t* to, int64_t count, const V (&from)[kVecs]) {
+    Vectorized<scalar_t> raw;
+    if constexpr (kVecs == 1) {
+      raw = from[0];
+    } else {
+      raw = at::vec::convert_from_float<scalar_t>(from[0], from[1]);
+    }
+    if (count == kSize) {
+      raw.store(to);
+    } else {
+      raw.store(to, count);
+    }
+  }
+};
+
+// One vector or the other, by the sign of z. (blendv of a comparison costs three operations more.)
+template <typename V>
+inline V by_sign(V z, V positive, V negative) {
+  return V::blendv(positive, negative, z < V(0));
+}
+#if defined(CPU_CAPABILITY_AVX512)
+inline Vectorized<float> by_sign(
+    Vectorized<float> z, Vectorized<float> positive, Vectorized<float> negative) {
+  return _mm512_mask_blend_ps(
+      _mm512_movepi32_mask(_mm512_castps_si512(z)), positive, negative);
+}
+#elif defined(CPU_CAPABILITY_AVX2)
+inline Vectorized<float> by_sign(
+    Vectorized<float> z, Vectorized<float> positive, Vectorized<float> negative) {
+  return _mm256_blendv_ps(positive, negative, z);
+}
+#endif
+
+// Replaces a <= 0 by what exp() below takes: what lies under it has the exponential 0.
+inline Vectorized<double> clamp_exponent(Vectorized<double> a) {
+  return at::vec::clamp_min(a, Vectorized<double>(-1000.0));
+}
+inline Vectorized<float> clamp_exponent(Vectorized<float> a) {
+  return at::vec::clamp_min(a, Vectorized<float>(-88.0f));
+}
+
+// exp(a) for such an a, to about one unit in the last place.
+inline Vectorized<double> exp_nonpositive(Vectorized<double> a) {
+  return a.exp();
+}
+
+// Written out because a call of Sleef's makes the loops spill all their registers.
+inline Vectorized<float> exp_nonpositive(Vectorized<float> a) {
+  using V = Vectorized<float>;
+  // In a float of this size the last bits of the mantissa are an integer: n + 127, where n is
+  // a / ln 2, rounded. Shifted they are the float 2^n; at -88, n is -127, and the float is 0.
+  const V magic = V(12582912.0f + 127.0f);
+  const V shifted = fmadd(a, V(1.44269504f), magic);
+  const V n = shifted - magic;
+  const V power =
+      at::vec::cast<float>(at::vec::cast<int32_t>(shifted) << Vectorized<int32_t>(23));
+  const V r = fmadd(n, V(-0.693147180f), a);
+  // The polynomial of degree 5 with the least relative error, 1e-7, on |r| <= ln(2) / 2, among
+  // those that are 1 at 0.
+  V p = V(0.00829030201f);
+  p = fmadd(p, r, V(0.0418979749f));
+  p = fmadd(p, r, V(0.166676372f));
+  p = fmadd(p, r, V(0.499991506f));
+  p = fmadd(p, r, V(0.999999702f));
+  p = fmadd(p, r, V(1.0f));
+  return p * power;
+}
+
+template <typename V>
+struct Logistic {
+  V a;   // -|z|, clamped
+  V r;   // sigmoid(|z|)
+  V er;  // sigmoid(-|z|) = 1 - r without cancellation
+
+  explicit inline Logistic(V z) {
+    a = clamp_exponent(z | V(-0.0));
+    const V e = exp_nonpositive(a);
+    r = V(1) / (V(1) + e);
+    er = e * r;
+  }
+};
+
+// The parameters of one vector of x.
+template <typename V>
+struct Params {
+  V d;         // p1 - p2
+  V p2;
+  V beta_d;    // beta * d
+};
+
+template <typename V>
+inline V acon_value(V x, const Params<V>& p) {
+  const V z = p.beta_d * x;
+  const Logistic<V> f(z);
+  return x * fmadd(p.d, by_sign(z, f.r, f.er), p.p2);
+}
+
+// The sums over the elements of a channel that make the gradients of the parameters.
+template <typename V>
+struct Sums {
+  V p1 = V(0);    // of g * x * h
+  V p2 = V(0);    // of g * x * (1 - h)
+  V beta = V(0);  // of g * x^2 * t; the gradient is d^2 times that
+};
+
+// Returns the gradient of x and adds to the sums.
+template <typename V>
+inline V acon_gradient(V g, V x, const Params<V>& p, Sums<V>& sums) {
+  using T = typename V::value_type;
+  const V z = p.beta_d * x;
+  const Logistic<V> f(z);
+  const V t = f.er * f.r;
+  const V zt = f.a * t;       // -|z| * t
+  const V large = f.r - zt;   // h where z >= 0
+  const V small = f.er + zt;  // 1 - h there
+  const V h = by_sign(z, large, small);
+  const V gx = g * x;
+  sums.p1 = fmadd(gx, h, sums.p1);
+  sums.p2 = fmadd(gx, by_sign(z, small, large), sums.p2);
+  // An infinite x has t = 0 and must add nothing.
+  const V finite =
+      at::vec::clamp(x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
+  sums.beta = fmadd(g * (finite * t), finite, sums.beta);
+  return g * fmadd(p.d, h, p.p2);
+}
+
+}  // namespace
+}  // namespace acon_mm

@@ -1,0 +1,109 @@
+"""Channel-wise Meta-ACON as one autograd function, where its parts are the usual ones.
+
+Mean, two linear layers with batch norms, sigmoid and ACON are some forty calls, forward and
+backward, which cost more than ACON itself on small maps.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import cpu_kernel
+from .backends import choose_kernel
+from .broadcast import compute_dtype
+from .formula import acon_formula
+
+
+class NormedLayer(NamedTuple):
+    """A linear layer and the batch norm after it.
+
+    Attributes:
+        weight: The weight of the layer, of shape ``(outputs, inputs)`` or with trailing ones.
+        bias: Its bias, of shape ``(outputs,)``, as all that follows.
+        norm_weight: The weight of the norm.
+        norm_bias: The bias of the norm.
+        running_mean: The running mean of the norm, updated in place by a batch.
+        running_var: Its running variance, likewise.
+        momentum: The share of a batch in them.
+        eps: What the norm adds to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+    eps: float
+
+
+def can_compute_meta_acon(x: Tensor, layers: Sequence[NormedLayer]) -> bool:
+    """Return whether :func:`meta_acon` takes a feature map and layers: on the CPU, by its kernel.
+
+    Args:
+        x: Any tensor.
+        layers: Two layers, in any dtype.
+    """
+    return (
+        choose_kernel(x) is cpu_kernel
+        and x.dim() > 2
+        and x.numel() > 0
+        and all(
+            t.dtype == compute_dtype(x) and not t.is_cuda for layer in layers for t in layer[:6]
+        )
+    )
+
+
+def meta_acon(
+    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence[NormedLayer], batch: bool
+) -> Tensor:
+    """Compute ACON-C with ``beta = sigmoid(norm2(fc2(norm1(fc1(mean of x)))))`` (section 3.1).
+
+    Args:
+        x: A float tensor of shape ``(N, C, ...)``, see :func:`can_compute_meta_acon`. ``N`` is at
+            least 2 if ``batch``.
+        p1: The slope for large ``x``, of shape ``(C,)``, in the dtype of the computation.
+        p2: The slope for small ``x``, likewise.
+        layers: The two layers, in the dtype of the computation.
+        batch: Whether the norms take the statistics of the batch and update the running ones.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+    """
+    first, second = layers
+    return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, batch)
+
+
+def _formula(args: Sequence[Tensor], layers: Sequence[NormedLayer], batch: bool) -> Tensor:
+    x, p1, p2, *params = args
+    hidden = x.flatten(2).mean(2, dtype=compute_dtype(x))
+    for layer, own in zip(layers, (params[:4], params[4:]), strict=True):
+        stats = (None, None) if batch else (layer.running_mean, layer.running_var)
+        hidden = F.linear(hidden, own[0].flatten(1), own[1])
+        hidden = F.batch_norm(hidden, *stats, own[2], own[3], training=batch, eps=layer.eps)
+    return acon_formula(x, p1, p2, torch.sigmoid(hidden))
+
+
+class _MetaAcon(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *args: Tensor | Sequence[NormedLayer] | bool) -> Tensor:
+        *tensors, layers, batch = args
+        y, *kept = cpu_kernel.meta_forward(*tensors[:3], layers, batch)
+        ctx.layers, ctx.batch = layers, batch
+        ctx.save_for_backward(*tensors, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        args, kept = ctx.saved_tensors[:11], ctx.saved_tensors[11:]
+        if torch.is_grad_enabled():  # under create_graph: the gradients must be differentiable
+            needed = ctx.needs_input_grad
+            wanted = [arg for arg, need in zip(args, needed, strict=False) if need]
+            y = _formula(args, ctx.layers, ctx.batch)
+            found = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+            return *(next(found) if need else None for need in needed[:11]), None, None
+        return *cpu_kernel.meta_backward(g, *args, kept, ctx.batch), None, None

@@ -1,0 +1,29 @@
+"""The kernel of last resort: torch operations, on any device.
+
+It takes more passes than a compiled kernel, but keeps as little.
+"""
+
+from torch import Tensor
+
+from .formula import acon_formula, acon_gradients
+
+
+def why_unavailable() -> None:
+    """Return None: this kernel can always be used."""
+
+
+def describe() -> str:
+    """Say what this kernel is."""
+    return 'plain torch operations'
+
+
+def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
+    """Compute ACON, as :func:`acon_mm.ops.cpu_kernel.forward` does."""
+    return acon_formula(x, p1, p2, beta)
+
+
+def backward(
+    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute its gradients, as :func:`acon_mm.ops.cpu_kernel.backward` does."""
+    return acon_gradients(g, x, p1, p2, beta)

@@ -40,7 +40,7 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
     """
     if torch.jit.is_scripting():
         return acon_formula(x, p1, p2, beta)
-    else:  # noqa: RET505 - what follows a return would be scripted
+    else:  # what follows a return would be scripted as well
         kernel = choose_kernel(x)
         if kernel is None:
             return acon_formula(x, p1, p2, beta)

@@ -23,7 +23,7 @@ def spatial_mean(x: Tensor) -> Tensor:
         return x.to(compute_dtype(x))
     if torch.jit.is_scripting():
         return x.flatten(2).mean(2, dtype=compute_dtype(x))
-    else:  # noqa: RET505 - what follows a return would be scripted
+    else:  # what follows a return would be scripted as well
         if is_looked_into(x):
             return x.flatten(2).mean(2, dtype=compute_dtype(x))
         return _SpatialMean.apply(x)

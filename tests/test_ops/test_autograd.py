@@ -1,0 +1,159 @@
+"""What the autograd functions keep, and that they can be differentiated again."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional as F
+
+from acon_mm.models import AconA, AconC, MetaAcon
+from acon_mm.ops import acon, plain_kernel, spatial_mean
+from acon_mm.ops.autograd import acon_by_kernel
+from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
+
+needs_cpu_kernel = pytest.mark.skipif(
+    not can_compute_meta_acon(torch.ones(1, 1, 2, 2), ()),
+    reason='the CPU kernel is not active, see acon_mm.ops.backend_report()',
+)
+
+
+def kept_maps(module, x) -> dict[int, int]:
+    """Return the bytes of each storage of at least half the size of x that backward needs."""
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.nbytes() >= x.numel() * x.element_size() / 2:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = module(x)
+    assert y.requires_grad
+    return kept
+
+
+@pytest.mark.parametrize('autocast', [False, True], ids=['float32', 'bfloat16 autocast'])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize('cls', [AconA, AconC, MetaAcon])
+def test_the_input_is_the_only_map_that_is_kept(cls, layout, autocast):
+    x = torch.randn(4, 32, 40, 40, dtype=torch.bfloat16 if autocast else torch.float32)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
+        assert cls(32)(x).dtype == x.dtype
+        assert kept_maps(cls(32), x) == {x.data_ptr(): x.numel() * x.element_size()}
+        published = kept_maps(lambda x: nn.SiLU()(x) * torch.sigmoid(x), x)
+    assert len(published) > 1  # the measure sees more where there is more
+
+
+@pytest.mark.parametrize('beta_shape', [(3,), (2, 3)])
+def test_gradients_of_the_plain_kernel_equal_finite_differences(beta_shape):
+    torch.manual_seed(0)
+    shapes = [(2, 3, 4, 5), (3,), (3,), beta_shape]
+    args = [torch.randn(s, dtype=torch.double, requires_grad=True) for s in shapes]
+    assert gradcheck(lambda *args: acon_by_kernel(plain_kernel, *args), args)
+    assert gradgradcheck(lambda *args: acon_by_kernel(plain_kernel, *args), args)
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (2, 3, 7), (2, 3)])
+def test_gradient_of_the_mean_equals_finite_differences(shape):
+    x = torch.randn(shape, dtype=torch.double, requires_grad=True)
+    assert gradcheck(spatial_mean, [x])
+    assert gradgradcheck(spatial_mean, [x])
+    torch.testing.assert_close(spatial_mean(x), x.flatten(2).mean(2) if x.dim() > 2 else x)
+
+
+def test_frozen_parameters_get_no_gradient():
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    p1, p2, beta = torch.ones(3), torch.zeros(3, requires_grad=True), torch.ones(2, 3)
+    acon(x, p1, p2, beta).sum().backward()
+    assert p1.grad is None
+    assert beta.grad is None
+    assert x.grad is not None
+    assert p2.grad is not None
+
+
+def draw_layers(dtype=torch.double):
+    """Layers for 6 channels and a hidden width of 4, away from their first values."""
+    layers = []
+    for inputs, outputs in ((6, 4), (4, 6)):
+        tensors = [torch.randn(outputs, inputs, 1, 1), *torch.randn(4, outputs)]
+        tensors.append(torch.rand(outputs) + 0.5)
+        layers.append(NormedLayer(*(t.to(dtype) for t in tensors), 0.3, 1e-3))
+    return layers
+
+
+def apart(x, p1, p2, layers, batch):
+    """Meta-ACON from torch's own functions, updating the running statistics."""
+    hidden = x.mean((2, 3))
+    for layer in layers:
+        hidden = F.conv2d(hidden[:, :, None, None], layer.weight, layer.bias)
+        hidden = F.batch_norm(
+            hidden,
+            layer.running_mean,
+            layer.running_var,
+            layer.norm_weight,
+            layer.norm_bias,
+            batch,
+            layer.momentum,
+            layer.eps,
+        ).flatten(1)
+    slope = (p1 - p2).view(1, -1, 1, 1)
+    factor = torch.sigmoid(hidden)[:, :, None, None]
+    return slope * x * torch.sigmoid(factor * slope * x) + p2.view(1, -1, 1, 1) * x
+
+
+@needs_cpu_kernel
+@pytest.mark.parametrize('batch', [True, False], ids=['batch', 'running'])
+def test_fused_meta_acon_equals_its_parts(batch):
+    torch.manual_seed(0)
+    x = torch.randn(5, 6, 7, 3, dtype=torch.double, requires_grad=True)
+    p1, p2 = torch.randn(2, 6, dtype=torch.double, requires_grad=True)
+    layers = draw_layers()
+    for layer in layers:
+        for param in layer[:4]:
+            param.requires_grad_()
+    twins = [layer._replace(running_mean=layer.running_mean.clone(),
+                            running_var=layer.running_var.clone()) for layer in layers]
+    params = [x, p1, p2, *layers[0][:4], *layers[1][:4]]
+    y = meta_acon(x, p1, p2, layers, batch)
+    expected = apart(x, p1, p2, twins, batch)
+    torch.testing.assert_close(y, expected)
+    g = torch.randn_like(y)
+    for found, wanted in zip(
+        torch.autograd.grad(y, params, g), torch.autograd.grad(expected, params, g), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+    for layer, twin in zip(layers, twins, strict=True):
+        torch.testing.assert_close(layer.running_mean, twin.running_mean)
+        torch.testing.assert_close(layer.running_var, twin.running_var)
+
+
+@needs_cpu_kernel
+@pytest.mark.parametrize('batch', [True, False], ids=['batch', 'running'])
+def test_fused_meta_acon_can_be_differentiated_twice(batch):
+    torch.manual_seed(0)
+    layers = draw_layers()
+    tensors = [torch.randn(3, 6, 2, 2, dtype=torch.double), *torch.randn(2, 6).double()]
+    tensors += [param for layer in layers for param in layer[:4]]
+    args = [tensor.requires_grad_() for tensor in tensors]
+
+    def call(x, p1, p2, *params):
+        own = [
+            layer._replace(**dict(zip(NormedLayer._fields[:4], part, strict=True)))
+            for layer, part in zip(layers, (params[:4], params[4:]), strict=True)
+        ]
+        return meta_acon(x, p1, p2, own, batch)
+
+, [True, False])
+def test_a_listener_on_a_part_of_meta_acon_is_heard_and_changes_nothing(training):
+    torch.manual_seed(0)
+    x = torch.randn(4, 8, 5, 5)
+    plain, heard = MetaAcon(8).train(training), MetaAcon(8).train(training)
+    heard.load_state_dict(plain.state_dict())
+    seen = []
+    heard.bn2.register_forward_hook(lambda module, args, output: seen.append(output))
+    torch.testing.assert_close(plain(x), heard(x))
+    assert len(seen) == 1
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(value, heard.state_dict()[name], msg=name)

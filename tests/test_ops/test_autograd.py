@@ -113,8 +113,12 @@ def test_fused_meta_acon_equals_its_parts(batch):
     for layer in layers:
         for param in layer[:4]:
             param.requires_grad_()
-    twins = [layer._replace(running_mean=layer.running_mean.clone(),
-                            running_var=layer.running_var.clone()) for layer in layers]
+    twins = [
+        layer._replace(
+            running_mean=layer.running_mean.clone(), running_var=layer.running_var.clone()
+        )
+        for layer in layers
+    ]
     params = [x, p1, p2, *layers[0][:4], *layers[1][:4]]
     y = meta_acon(x, p1, p2, layers, batch)
     expected = apart(x, p1, p2, twins, batch)
@@ -145,7 +149,12 @@ def test_fused_meta_acon_can_be_differentiated_twice(batch):
         ]
         return meta_acon(x, p1, p2, own, batch)
 
-, [True, False])
+    assert gradcheck(call, args, fast_mode=True)
+    assert gradgradcheck(call, args, fast_mode=True)
+
+
+@needs_cpu_kernel
+@pytest.mark.parametrize('training', [True, False])
 def test_a_listener_on_a_part_of_meta_acon_is_heard_and_changes_nothing(training):
     torch.manual_seed(0)
     x = torch.randn(4, 8, 5, 5)

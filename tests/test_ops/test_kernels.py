@@ -9,7 +9,7 @@ import torch
 from acon_mm.ops import cpu_kernel, plain_kernel
 
 sys.path.insert(0, str(Path(__file__).parent))
-from closed_form import closed_form  # noqa: E402
+from closed_form import closed_form
 
 KERNELS = [
     pytest.param(plain_kernel, id='plain'),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from acon_mm.ops import acon, acon_grad_bounds
 
 sys.path.insert(0, str(Path(__file__).parent))
-from closed_form import closed_form  # noqa: E402
+from closed_form import closed_form
 
 ACCURACY = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 

@@ -3,10 +3,13 @@
 import os
 import platform
 import re
+import shlex
 import shutil
+import subprocess
+import sysconfig
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
@@ -26,6 +29,9 @@ class BuildWithMim(build_py):
     def run(self) -> None:
         super().run()
         if self.editable_mode:
+            # Should the kernel of these sources not be built, that of older ones must not stay.
+            for module in (ROOT / 'acon_mm/ops').glob('_cpu_*.so'):
+                module.unlink()
             return
         for name in MIM:
             for source in files_of(ROOT / name):
@@ -34,25 +40,60 @@ class BuildWithMim(build_py):
                 shutil.copy(source, target)
 
 
+def instruction_sets() -> list[str]:
+    """Return the names of the instruction sets that the CPU kernel is to be built for.
+
+    The environment variable ACON_MM_WITH_KERNEL names some of them, 'default,avx2', or is '0'.
+    """
+    known = list(INSTRUCTION_SETS) if platform.machine() in ('x86_64', 'AMD64') else ['default']
+    wanted = os.environ.get('ACON_MM_WITH_KERNEL') or '1'
+    if wanted in ('0', '1'):
+        return known if wanted == '1' else []
+    names = wanted.split(',')
+    if not set(names) <= set(known):
+        raise SystemExit(
+            f'the environment variable ACON_MM_WITH_KERNEL must be 0, 1 or some of '
+            f'{",".join(known)}, but it is {wanted!r}'
+        )
+    return names
+
+
+def why_not_compiled() -> str | None:
+    """Return why no extension of Python can be compiled here, None if one can."""
+    compiler = os.environ.get('CXX') or sysconfig.get_config_var('CXX') or 'c++'
+    command = [*shlex.split(compiler), '-fsyntax-only', '-x', 'c++', '-']
+    include = f'-I{sysconfig.get_path("include")}'
+    try:
+        subprocess.run(
+            [*command, include], input=b'#include <Python.h>', capture_output=True, check=True
+        )
+    except OSError:
+        return f"there is no C++ compiler '{compiler}'"
+    except subprocess.CalledProcessError:
+        return f"the C++ compiler '{compiler}' does not compile a file that includes Python.h"
+
+
 def cpu_kernel() -> dict:
-    """Return what setup() builds the CPU kernel from: nothing where torch is not importable.
+    """Return what setup() builds the CPU kernel from, nothing where it cannot be built.
 
     A module that does not compile is left out with a warning; acon_mm works without any.
     """
-    if os.environ.get('ACON_MM_WITH_KERNEL') == '0':
+    sets = instruction_sets()
+    if not sets:
         return {}
     try:
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except ImportError:
-        print('acon_mm: torch is not importable here, so the CPU kernel is not built')
+        reason = 'torch is not importable where acon_mm is built (see pip --no-build-isolation)'
+    else:
+        reason = why_not_compiled()
+    if reason is not None:
+        print(f'acon_mm: the CPU kernel is not built: {reason}')
         return {}
-    sets = INSTRUCTION_SETS if platform.machine() in ('x86_64', 'AMD64') else ['default']
-    sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'acon_mm/ops/csrc').glob('*.h'))
     modules = [
         CppExtension(
             f'acon_mm.ops._cpu_{name}',
             [f'acon_mm/ops/csrc/module_{name}.cpp'],
-            depends=sources,
             define_macros=[
                 ('CPU_CAPABILITY', name.upper()),
                 (f'CPU_CAPABILITY_{name.upper()}', None),
@@ -62,7 +103,7 @@ def cpu_kernel() -> dict:
             extra_compile_args=[
                 *INSTRUCTION_SETS[name],
                 *('-O3', '-g0', '-fopenmp', '-fvisibility=hidden'),
-                *('-Wno-unknown-pragmas', '-Wno-uninitialized', '-Wno-maybe-uninitialized'),
+                *('-Wno-unknown-pragmas', '-Wno-psabi', '-Wno-uninitialized', '-Wno-maybe-uninitialized'),
             ],
             optional=True,
         )
@@ -70,11 +111,19 @@ def cpu_kernel() -> dict:
     ]
 
     class BuildKernel(BuildExtension.with_options(use_ninja=False)):
-        """Compile the modules side by side."""
+        """Compile the modules side by side, and take none from an earlier build.
+
+        The folder ``build`` knows neither the version of torch nor the flags.
+        """
 
         def finalize_options(self) -> None:
             super().finalize_options()
+            self.force = True
             self.parallel = self.parallel or os.cpu_count()
+
+        def build_extension(self, ext: Extension) -> None:
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+            super().build_extension(ext)
 
     return dict(ext_modules=modules, cmdclass=dict(build_ext=BuildKernel))
 

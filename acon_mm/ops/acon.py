@@ -45,3 +45,15 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
         if kernel is None:
             return acon_formula(x, p1, p2, beta)
         return acon_by_kernel(kernel, x, p1, p2, beta)
+
+
+def takes_formula(x: Tensor) -> bool:
+    """Return whether :func:`acon` computes ``x`` by the formula, as it does for exporters.
+
+    Args:
+        x: Any tensor.
+    """
+    if torch.jit.is_scripting():
+        return True
+    else:  # what follows a return would be scripted as well
+        return choose_kernel(x) is None

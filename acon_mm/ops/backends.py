@@ -83,6 +83,7 @@ def is_looked_into(x: Tensor) -> bool:
         or type(x) not in (Tensor, torch.nn.Parameter)
         or torch._C._are_functorch_transforms_active()  # as autograd.Function.apply asks it
         or forward_ad._current_level >= 0  # an autograd function has no forward-mode derivative
+        or torch._C._len_torch_dispatch_stack() > 0  # such as make_fx and FLOP counters
         or x.is_meta
     )
 

@@ -12,9 +12,14 @@ def align_all(
     Raises:
         ValueError: If a parameter's shape does not fit ``x``, see :func:`align`.
     """
+    # Written out, because torch.jit.script knows no generators.
     dtype = compute_dtype(x)
-    named = (('p1', p1), ('p2', p2), ('beta', beta))
-    return x.to(dtype), *(align(name, param, x).to(dtype) for name, param in named)
+    return (
+        x.to(dtype),
+        align('p1', p1, x).to(dtype),
+        align('p2', p2, x).to(dtype),
+        align('beta', beta, x).to(dtype),
+    )
 
 
 def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
@@ -32,36 +37,48 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
         on the CPU. A 2-D ``x`` reads ``(C,)`` as one value a channel, too.
 
     Raises:
-        ValueError: If ``x`` has fewer than two dimensions or ``param`` has another shape.
+        ValueError: If ``x`` has fewer than two dimensions or ``param`` has another shape, except
+            under ``torch.jit.trace``, which leaves the shapes to the operations.
     """
     if x.dim() < 2:
-        raise ValueError(f'x must have the shape (N, C, ...), but it has {tuple(x.shape)}')
+        raise ValueError(f'x must have the shape (N, C, ...), but it has {_as_text(x.shape)}')
     if not isinstance(param, Tensor):
         # On the CPU, where kernels of any device read a scalar: copying it to a GPU would wait.
-        return torch.as_tensor(param, dtype=compute_dtype(x), device='cpu')
-    ones = (1,) * (x.dim() - 2)
-    if param.dim() == 0:
-        view = param
-    elif param.dim() == 1:
-        view = param.view(1, -1, *ones)
+        return torch.full([], param, dtype=compute_dtype(x), device='cpu')
+    view = param
+    if param.dim() == 1:
+        view = param.view([1, -1] + [1] * (x.dim() - 2))
     elif param.dim() == 2:
-        view = param.reshape(*param.shape, *ones)
-    else:
-        view = param
-    fits = view.dim() in (0, x.dim()) and all(
-        p in (1, n) for p, n in zip(view.shape, x.shape, strict=False)
-    )
-    # A 1-D parameter of one element would spread over all channels without a word.
-    if param.dim() == 1 and param.size(0) != x.size(1):
-        fits = False
-    if not fits:
-        n, c = x.shape[:2]
+        # Not reshape: the sizes would become nodes of an exporter's graph.
+        for _ in range(x.dim() - 2):
+            view = view.unsqueeze(2)
+    # A tracer would warn that it records the outcome of each comparison.
+    if not torch.jit.is_tracing() and not _fits(param, view, x):
+        n, c = x.size(0), x.size(1)
         raise ValueError(
-            f'{name} has the shape {tuple(param.shape)}, which does not fit x of shape '
-            f'{tuple(x.shape)}: it may be a number, ({c},), ({n}, {c}), ({n}, 1) or '
+            f'{name} has the shape {_as_text(param.shape)}, which does not fit x of shape '
+            f'{_as_text(x.shape)}: it may be a number, ({c},), ({n}, {c}), ({n}, 1) or '
             f'broadcastable with as many dimensions as x'
         )
     return view
+
+
+def _fits(param: Tensor, view: Tensor, x: Tensor) -> bool:
+    # A 1-D parameter of one element would spread over all channels without a word.
+    if param.dim() == 1:
+        return param.size(0) == x.size(1)
+    if view.dim() not in (0, x.dim()):
+        return False
+    for p, n in zip(view.shape, x.shape):  # noqa: B905, SIM110 - torch.jit.script
+        if p != 1 and p != n:
+            return False
+    return True
+
+
+def _as_text(shape: list[int]) -> str:
+    # As tuple(shape) prints, which torch.jit.script does not know.
+    sizes = ', '.join([str(size) for size in shape])
+    return f'({sizes},)' if len(shape) == 1 else f'({sizes})'
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -5,6 +5,7 @@ set. Which of them runs is decided as torch decides it for its own kernels, so t
 environment variable ``ATEN_CPU_CAPABILITY`` chooses here as well.
 """
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -16,7 +17,10 @@ from torch import Tensor
 def _load() -> tuple[ModuleType | None, str]:
     """Return the module of this CPU and the name of its instruction set, or None and a reason."""
     capability = torch.backends.cpu.get_cpu_capability()
-    reason = 'it was not built (no compiler or no torch when acon_mm was installed)'
+    reason = (
+        'it was not built: `pip install --no-build-isolation` of acon_mm builds it where torch '
+        'and a C++ compiler are'
+    )
     for name in dict.fromkeys((capability.lower(), 'default')):
         try:
             module = import_module(f'{__package__}._cpu_{name}')
@@ -25,7 +29,8 @@ def _load() -> tuple[ModuleType | None, str]:
         except ImportError as error:
             reason = f'it does not load: {error}'
             continue
-        if module.torch_version == torch.__version__.partition('+')[0]:
+        # The headers name no more of a nightly build than its release.
+        if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:
             return module, name
         reason = f'it was built for torch {module.torch_version}'
     return None, f'the CPU kernel cannot be used: {reason}'

@@ -89,8 +89,8 @@ def backward(
     added up afterwards.
 
     Args:
-        g: The gradient of the output, of the shape of ``x``. It is copied unless its memory is
-            ordered like that of ``x``.
+        g: The gradient of the output, of the shape of ``x`` and any float dtype. It is copied
+            unless its memory is ordered like that of ``x``.
         x: As in :func:`forward`.
         p1: As in :func:`forward`.
         p2: As in :func:`forward`.
@@ -107,7 +107,7 @@ def backward(
     from .triton_device import acon_backward  # needs triton
 
     tiling = tile(x, beta)
-    g = _packed(g.to(x.dtype), tiling.constants['channels_last'])
+    g = _packed(g, tiling.constants['channels_last'])
     params = (p.contiguous() for p in (p1, p2, beta))
     most = max(_TILES, tiling.groups * tiling.tiles // _PROGRAMS)
     splits = math.ceil(tiling.tiles / most)

@@ -8,6 +8,8 @@ case "$*" in
     '-c import ensurepip, venv') [[ ${FAKE_VENV:-} != missing ]] ;;
     '-m venv '*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     '-c import sysconfig;'*) mkdir -p "${0%/bin/python}/site" && echo "${0%/bin/python}/site" ;;
+    '-c from importlib.metadata'*) echo "${FAKE_TORCH_VERSION:-2}" ;;
+    '-c from acon_mm.ops '*) echo "cpu: ${FAKE_KERNEL:-compiled kernel}" ;;
     '-m pip install '*)
         case ${FAKE_INSTALL:-} in
             fails) echo 'ERROR: no network' && exit 1 ;;

@@ -14,6 +14,8 @@ COPIED = [
     'setup.py',
     'requirements',
     'tools/env',
+    'acon_mm/version.py',
+    'acon_mm/ops/csrc',
 ]
 FAKE_PYTHON = Path(__file__).parent / 'fake_python.sh'
 
@@ -28,8 +30,6 @@ class Checkout:
             target.parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (source / name).is_dir() else shutil.copy
             copy(source / name, target)
-        (self.root / 'acon_mm').mkdir()
-        shutil.copy(source / 'acon_mm' / 'version.py', self.root / 'acon_mm')
         (folder / 'Python.h').touch()
         self.cache = folder / 'cache'
         self.calls = folder / 'calls'
@@ -88,7 +88,7 @@ def test_set_up_makes_everything_once(checkout):
     second = checkout.make_env()
     assert second.returncode == 0
     assert checkout.asked('-m') == 0
-    assert second.stderr.splitlines() == ['== .venv is ready']
+    assert second.stderr.splitlines() == ['== .venv is ready; ACON on the cpu: compiled kernel']
 
 
 def test_second_checkout_takes_the_wheel_from_the_cache(checkout, repo_root, tmp_path):
@@ -106,6 +106,47 @@ def test_changed_pins_are_installed_into_the_same_venv(checkout):
     assert checkout.make_env().returncode == 0
     assert checkout.asked('-m pip install') > 0
     assert checkout.asked('-m venv') == checkout.asked('-m pip wheel') == 0
+
+
+@pytest.mark.parametrize(
+    'env',
+    [
+        {},
+        {'FAKE_TORCH_VERSION': '3'},
+        {'CXX': 'env c++'},
+        {'ACON_MM_WITH_KERNEL': 'default'},
+    ],
+    ids=['sources', 'torch', 'compiler', 'instruction-sets'],
+)
+def test_kernel_of_other_sources_torch_or_compiler_is_built_anew(checkout, env):
+    checkout.make_env()
+    if not env:
+        with (checkout.root / 'acon_mm/ops/csrc/module.h').open('a') as file:
+            file.write('// a remark\n')
+    assert checkout.make_env(**env).returncode == 0
+    assert checkout.asked('-m pip install') == 1
+    assert checkout.asked('-m venv') == checkout.asked('-m pip wheel') == 0
+    assert checkout.make_env(**env).returncode == 0
+    assert checkout.asked('-m') == 0
+
+
+def test_kernel_that_could_not_be_built_is_said_every_time_and_stops_nothing(checkout):
+    fallback = 'plain torch operations, because the CPU kernel cannot be used: it was not built'
+    checkout.make_env(FAKE_KERNEL=fallback, CXX='')
+    result = checkout.make_env()
+    assert result.returncode == 0
+    warning, ready = result.stderr.splitlines()
+    assert warning.startswith('== WARNING: acon_mm works, but without its compiled CPU kernel')
+    (log,) = (word for word in warning.split() if word.endswith('.log.'))
+    assert Path(log.removesuffix('.')).is_file()
+    assert ready == f'== .venv is ready; ACON on the cpu: {fallback}'
+    assert checkout.asked('-m') == 0
+
+
+def test_kernel_that_is_not_wanted_is_not_warned_of(checkout):
+    result = checkout.make_env(ACON_MM_WITH_KERNEL='0', FAKE_KERNEL='plain torch operations')
+    assert result.returncode == 0
+    assert 'WARNING' not in result.stderr
 
 
 def test_other_python_makes_the_venv_anew(checkout):

@@ -1,6 +1,7 @@
 """Wheel and sdist hold the package, its configs and its scripts, and nothing else."""
 
 import sys
+import tarfile
 import zipfile
 from email import message_from_bytes
 from pathlib import PurePosixPath
@@ -46,10 +47,16 @@ def test_files_of_the_mim_folder_are_files_and_not_links(wheel):
     assert 'acon_mm.MetaAcon' in text
 
 
-def test_wheel_of_the_sdist_holds_the_same_files(wheel, source_copy, build_wheel, run, tmp_path):
+def test_sdist_holds_the_sources_of_the_kernel_and_gives_the_same_wheel(
+    wheel, source_copy, build_wheel, run, tmp_path
+):
     code = f'import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})'
     run(sys.executable, '-c', code, cwd=source_copy)
     (sdist,) = tmp_path.glob('*.tar.gz')
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition('/')[2] for name in archive.getnames()}
+    csrc = source_copy / 'acon_mm' / 'ops' / 'csrc'
+    assert {f'acon_mm/ops/csrc/{path.name}' for path in csrc.iterdir()} <= packed
     assert names_of(build_wheel(sdist, tmp_path)) == names_of(wheel)
 
 

@@ -71,12 +71,16 @@ install_stack() {
 
 install_mmcv() { "$py" -m pip install --quiet --no-deps --force-reinstall "$wheel"; }
 
+# Verbose, so that the log says why the CPU kernel does not compile where it does not.
 install_acon_mm() {
     local site
-    "$py" -m pip install --quiet --no-deps --no-build-isolation --editable . || return 1
+    "$py" -m pip install --verbose --no-deps --no-build-isolation --editable . || return 1
     # mim looks for site-packages/acon_mm, where an editable install puts nothing.
     site=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || return 1
-    ln -sfn "$PWD/acon_mm" "$site/acon_mm"
+    ln -sfn "$PWD/acon_mm" "$site/acon_mm" || return 1
+    env -u ACON_MM_BACKEND "$py" -c \
+        'from acon_mm.ops import backend_report; print(backend_report().partition("\n")[0])' \
+        >"$state/kernel"
 }
 
 # One set-up at a time: `make demo` and `make test` may be started together.
@@ -109,6 +113,20 @@ if [[ $wheel ]]; then
     step mmcv "$wheel_key" 'installing the compiled wheel (about 5 seconds)' install_mmcv
 fi
 
-package=$(cat setup.py pyproject.toml acon_mm/version.py requirements/runtime.txt | sha256sum)
-step acon_mm "$package" 'installing acon_mm, editable (about 5 seconds)' install_acon_mm
-say '.venv is ready'
+# The CPU kernel belongs to a release of torch, and a compiler may have come since.
+package=$(
+    cat setup.py pyproject.toml acon_mm/version.py acon_mm/ops/csrc/* requirements/runtime.txt |
+        sha256sum
+    "$py" -c 'from importlib.metadata import version; print(version("torch"))'
+    read -ra cxx <<<"${CXX:-c++}"
+    echo "${ACON_MM_WITH_KERNEL:-1}" "$(command -v "${cxx[0]}")"
+)
+step acon_mm "$package" \
+    'installing acon_mm, editable, and compiling its CPU kernel (about 1 minute)' install_acon_mm
+kernel=$(<"$state/kernel")
+if [[ $kernel == 'cpu: plain'* && ${ACON_MM_WITH_KERNEL:-1} != 0 ]]; then
+    say 'WARNING: acon_mm works, but without its compiled CPU kernel ACON takes several times as' \
+        "long on the CPU. The log says why it was not built: $state/acon_mm.log. Once there is a" \
+        "C++ compiler (apt-get install g++), 'make env' builds it."
+fi
+say ".venv is ready; ACON on the $kernel"

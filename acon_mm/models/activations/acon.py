@@ -7,10 +7,14 @@ Every module accepts ``inplace`` and ignores it: mmcv's ``ConvModule`` adds that
 config of any activation it does not know.
 """
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from acon_mm.ops import acon
+from acon_mm.ops.acon import takes_formula
+from acon_mm.ops.formula import fold_acon, folded_acon_formula
 from acon_mm.registry import MODELS
 
 INITS = ('paper', 'normal')
@@ -26,6 +30,8 @@ class ChannelActivation(nn.Module):
         ValueError: If ``num_channels`` is not a positive integer.
     """
 
+    deploy: Final[bool]  # a constant for torch.jit.script
+
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         if not isinstance(num_channels, int) or num_channels < 1:
@@ -33,13 +39,54 @@ class ChannelActivation(nn.Module):
                 f'num_channels must be a positive integer, but it is {num_channels!r}'
             )
         self.num_channels = num_channels
+        self.deploy = False
+
+    def switch_to_deploy(self) -> None:
+        """Freeze the parameters and compute once what inference would compute of them each time.
+
+        As with mmpretrain's modules that have this method, batch norms count with their running
+        statistics, whatever the mode, and a second call does nothing. There is no way back. A
+        module in this form loads the state of another one in this form.
+        """
+        if not self.deploy:
+            self.requires_grad_(False)
+            self.fold()
+            self.deploy = True
+
+    def fold(self) -> None:
+        """Compute what is constant; nothing, unless a class has something to fold."""
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}'
 
 
+class ConstantFactorActivation(ChannelActivation):
+    """Fold slopes and a switching factor that do not depend on the input.
+
+    The kernels compute ``p1 - p2`` and ``beta * (p1 - p2)`` in registers, once a channel, so they
+    keep taking the parameters and nothing is gained there. What is gained is the graph of a
+    tracer, exporter or compiler, which gets both as constants in the shape it needs.
+    """
+
+    def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        """Return ``p1``, ``p2`` and ``beta``, numbers or tensors of shape ``(C,)``."""
+        raise NotImplementedError(f'{type(self).__name__} must name its parameters')
+
+    def fold(self) -> None:
+        """Set the buffers ``d``, ``beta_d`` and ``folded_p2``, which are not in the state."""
+        for name, value in zip(
+            ('d', 'beta_d', 'folded_p2'), fold_acon(*self.constants()), strict=True
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        if self.deploy:
+            self.fold()
+
+
 @MODELS.register_module()
-class AconA(ChannelActivation):
+class AconA(ConstantFactorActivation):
     """Apply ACON-A, ``x * sigmoid(beta * x)``, known as Swish (the text after Eq. 2).
 
     Args:
@@ -68,14 +115,20 @@ class AconA(ChannelActivation):
             self.beta = nn.Parameter(torch.empty(num_channels))
             self.reset_parameters()
         else:
-            self.beta = beta
+            self.beta = float(beta)  # torch.jit.script would read 1 as an integer
 
     def reset_parameters(self) -> None:
         """Set the switching factors to their first value."""
         if self.learnable:
             nn.init.constant_(self.beta, self.init_beta)
 
+    def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        """Return ``p1``, ``p2`` and ``beta``."""
+        return 1.0, 0.0, self.beta
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.deploy and takes_formula(x):
+            return folded_acon_formula(x, None, self.beta_d, None)
         return acon(x, 1.0, 0.0, self.beta)
 
     def extra_repr(self) -> str:
@@ -83,7 +136,7 @@ class AconA(ChannelActivation):
 
 
 @MODELS.register_module()
-class AconB(ChannelActivation):
+class AconB(ConstantFactorActivation):
     """Apply ACON-B, ``(1 - p) * x * sigmoid(beta * (1 - p) * x) + p * x`` (Eq. 3).
 
     It smooths PReLU. The parameters ``p`` and ``beta`` have the shape ``(C,)`` and start from
@@ -109,7 +162,13 @@ class AconB(ChannelActivation):
         nn.init.constant_(self.p, 0.25)
         nn.init.ones_(self.beta)
 
+    def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        """Return ``p1``, ``p2`` and ``beta``."""
+        return 1.0, self.p, self.beta
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.deploy and takes_formula(x):
+            return folded_acon_formula(x, self.d, self.beta_d, self.folded_p2)
         return acon(x, 1.0, self.p, self.beta)
 
 
@@ -144,7 +203,7 @@ class TwoSlopeActivation(ChannelActivation):
 
 
 @MODELS.register_module()
-class AconC(TwoSlopeActivation):
+class AconC(ConstantFactorActivation, TwoSlopeActivation):
     """Apply ACON-C, ``(p1 - p2) * x * sigmoid(beta * (p1 - p2) * x) + p2 * x`` (Eq. 4).
 
     The parameters ``p1``, ``p2`` and ``beta`` have the shape ``(C,)``; ``beta`` starts from 1.
@@ -172,7 +231,13 @@ class AconC(TwoSlopeActivation):
         super().reset_parameters()
         nn.init.ones_(self.beta)
 
+    def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+        """Return ``p1``, ``p2`` and ``beta``."""
+        return self.p1, self.p2, self.beta
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.deploy and takes_formula(x):
+            return folded_acon_formula(x, self.d, self.beta_d, self.folded_p2)
         return acon(x, self.p1, self.p2, self.beta)
 
     def extra_repr(self) -> str:

@@ -12,6 +12,7 @@ from acon_mm.ops.broadcast import compute_dtype
 from acon_mm.registry import MODELS
 
 from .acon import ChannelActivation
+from .folding import fold_norm
 
 STRIDES = (1, 2)
 
@@ -73,6 +74,10 @@ class AconFReLU(ChannelActivation):
         # d * sigmoid(d), which is ACON-A of the difference, on top of x2 equals Eq. 1 for two
         # inputs and needs no stack of both.
         return self.bn2((x2 + acon(x1 - x2, 1.0, 0.0, 1.0)).to(x.dtype))
+
+    def fold(self) -> None:
+        """Fold ``bn1`` into ``conv_frelu``; ``bn2`` follows something non-linear and stays."""
+        self.bn1 = fold_norm(self.conv_frelu, self.bn1)
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}, stride={self.stride}'

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -16,6 +17,7 @@ from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
 from acon_mm.registry import MODELS
 
 from .acon import TwoSlopeActivation
+from .folding import fold_norm
 
 MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
 
@@ -41,7 +43,7 @@ class MetaAcon(TwoSlopeActivation):
     A batch norm cannot train on one value a channel, which is what the pooled map of a single
     sample holds. It then normalises with its running statistics, leaves them as they are, and the
     first time a warning is logged. A ``SyncBN`` that sees more samples in other processes is not
-    affected.
+    affected. Under ``torch.jit.script`` the norm decides, and torch's refuses such a batch.
 
     Args:
         num_channels: The number of channels ``C``.
@@ -65,6 +67,8 @@ class MetaAcon(TwoSlopeActivation):
             or ``norm_cfg`` is not a config of a norm that works here.
     """
 
+    channel_wise: Final[bool]  # a constant for torch.jit.script
+
     def __init__(
         self,
         num_channels: int,
@@ -86,7 +90,8 @@ class MetaAcon(TwoSlopeActivation):
                 f'{depthwise!r} and manner is {manner!r}'
             )
         self.manner = manner
-        if manner == 'channel_wise':
+        self.channel_wise = manner == 'channel_wise'
+        if self.channel_wise:
             hidden = num_channels if depthwise else max(reduction, num_channels // reduction)
             groups = num_channels if depthwise else 1
             self.fc1 = nn.Conv2d(num_channels, hidden, 1, groups=groups)
@@ -98,7 +103,7 @@ class MetaAcon(TwoSlopeActivation):
     def reset_parameters(self) -> None:
         """Set the slopes, the two convolutions and their norms to their first values."""
         super().reset_parameters()
-        if self.manner == 'channel_wise':
+        if self.channel_wise:
             for layer in (self.fc1, self.bn1, self.fc2, self.bn2):
                 if hasattr(layer, 'reset_parameters'):
                     layer.reset_parameters()
@@ -117,16 +122,20 @@ class MetaAcon(TwoSlopeActivation):
         if self.manner == 'pixel_wise':
             return torch.sigmoid(x)
         pooled = spatial_mean(x)
-        if self.manner == 'layer_wise':
+        if not self.channel_wise:
             return torch.sigmoid(pooled.sum(1, keepdim=True))
         hidden = pooled.to(self.fc1.weight.dtype)
-        with _no_autocast(x.device.type):
-            hidden = normalise(self.bn1, _pointwise(self.fc1, hidden))
-            hidden = normalise(self.bn2, _pointwise(self.fc2, hidden))
-            return torch.sigmoid(hidden)
+        if torch.jit.is_scripting():
+            hidden = self.bn1(self.fc1(hidden[:, :, None, None]))
+            return torch.sigmoid(self.bn2(self.fc2(hidden))).flatten(1)
+        else:  # what follows a return would be scripted as well
+            with _no_autocast(x.device.type):
+                hidden = normalise(self.bn1, _pointwise(self.fc1, hidden))
+                hidden = normalise(self.bn2, _pointwise(self.fc2, hidden))
+                return torch.sigmoid(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting() and self.manner == 'channel_wise':
+        if not torch.jit.is_scripting() and self.channel_wise:
             layers = _usual_layers(self)
             if layers is not None and can_compute_meta_acon(x, layers):
                 batch = self.bn1.training
@@ -137,6 +146,18 @@ class MetaAcon(TwoSlopeActivation):
                     self.bn2.num_batches_tracked.add_(1)
                     return meta_acon(x, self.p1, self.p2, layers, batch)
         return acon(x, self.p1, self.p2, self.switching_factor(x))
+
+    def fold(self) -> None:
+        """Fold the batch norms into ``fc1`` and ``fc2``, identities take their places.
+
+        Other norms depend on the input and stay. Nothing non-linear stands between the two
+        layers, but their product has ``C * C`` weights instead of ``2 * C * max(r, C / r)``,
+        eight times as many for ``C = 256``, so they remain two. (With depth-wise layers, one
+        multiplication and addition of ``C`` numbers a sample is all that could be saved.)
+        """
+        if self.channel_wise:
+            self.bn1 = fold_norm(self.fc1, self.bn1)
+            self.bn2 = fold_norm(self.fc2, self.bn2)
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}'
@@ -212,6 +233,8 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
         A tensor of the same shape.
     """
     global _said_that_a_norm_fell_back
+    if isinstance(norm, nn.Identity):
+        return x
     alone = isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1
     if isinstance(norm, nn.SyncBatchNorm) and get_world_size(norm.process_group) > 1:
         alone = False

@@ -1,0 +1,238 @@
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from acon_mm.ops import triton_kernel
+
+INTERPRETED = Path(__file__).with_name('triton_interpreted.py')
+PROPERTIES = re.findall(r'^def (test_\w+)', INTERPRETED.read_text(encoding='utf-8'), re.MULTILINE)
+NAMES = {
+    torch.float32: 'fp32',
+    torch.float16: 'fp16',
+    torch.bfloat16: 'bf16',
+    torch.float64: 'fp64',
+}
+LARGE = torch.empty(8, 64, 56, 56, device='meta')
+SMALL = torch.empty(32, 512, 7, 7, device='meta')
+LAST = torch.empty(8, 24, 56, 56, device='meta').to(memory_format=torch.channels_last)
+
+needs_triton = pytest.mark.skipif(find_spec('triton') is None, reason='triton is not installed')
+
+
+@pytest.fixture(scope='module')
+def outcomes(tmp_path_factory):
+    """Run `triton_interpreted.py` once; return its test cases, by function, and its output."""
+    report = tmp_path_factory.mktemp('triton') / 'report.xml'
+    command = [sys.executable, '-m', 'pytest', INTERPRETED, '--noconftest', f'--junitxml={report}']
+    command += ['-q', '-p', 'no:cacheprovider', '--import-mode=importlib']
+    env = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, env=env, cwd=report.parent, capture_output=True, text=True)
+    cases = {name: [] for name in PROPERTIES}
+    if report.exists():  # not after a crash
+        for case in ET.parse(report).iter('testcase'):
+            cases[case.get('name').partition('[')[0]].append(case)
+    return cases, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+@needs_triton
+@pytest.mark.parametrize('name', PROPERTIES)
+def test_the_interpreted_kernels_hold(name, outcomes):
+    cases, output = outcomes
+    assert cases[name], output
+    for case in cases[name]:
+        assert not len(case), case.get('name') + ': ' + ''.join(case[0].itertext())
+
+
+@pytest.fixture
+def kernels():
+    """The module of the kernels; the test is skipped where they cannot be compiled."""
+    if find_spec('triton') is None:
+        pytest.skip('triton is not installed')
+    if os.environ.get('TRITON_INTERPRET') == '1':
+        pytest.skip('TRITON_INTERPRET=1 is set, and interpreted kernels are not compiled')
+    from acon_mm.ops import triton_device
+
+    return triton_device
+
+
+@pytest.fixture
+def compile_kernel(kernels, tmp_path, monkeypatch):
+    """Return a function that compiles a kernel ahead of time, as a launch for ``x`` would."""
+    tools()
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    def compile_for(name, x, dtype, arch, per_sample=False, aligned=True):
+        kernel = getattr(kernels, name)
+        x = x.to(dtype)
+        beta = torch.empty(x.shape[:2] if per_sample else x.shape[1:2], device='meta')
+        constants = triton_kernel.tile(x, beta).constants
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        signature, hints = {}, {}
+        for i, argument in enumerate(kernel.arg_names):
+            if argument in constants:
+                signature[argument] = 'constexpr'
+            elif argument.endswith('_ptr'):
+                is_map = argument in ('x_ptr', 'y_ptr', 'g_ptr', 'dx_ptr')
+                signature[argument] = f'*{NAMES[dtype if is_map else wide]}'
+                hints[(i,)] = [['tt.divisibility', 16]] if aligned else []
+            else:
+                signature[argument] = 'i32'
+        source = ASTSource(kernel, signature, constants, hints)
+        return triton.compile(source, target=GPUTarget('cuda', arch, 32))
+
+    return compile_for
+
+
+def tools():
+    """Return ptxas and cuobjdump as triton ships them, or skip the test."""
+    import triton
+
+    folder = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin'
+    paths = [folder / name for name in ('ptxas', 'cuobjdump')]
+    for path in paths:
+        if not path.is_file():
+            pytest.skip(f'triton comes without {path.name}, so nothing can be compiled for a GPU')
+    return paths
+
+
+def resources(compiled, folder):
+    """Return what a thread of a compiled kernel uses, such as {'REG': 32, 'STACK': 0}."""
+    cubin = folder / 'kernel.cubin'
+    cubin.write_bytes(compiled.asm['cubin'])
+    command = [tools()[1], '--dump-resource-usage', cubin]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (line,) = re.findall(r'REG:.*', text)
+    return {name: int(value) for name, value in re.findall(r'(\w+):(\d+)', line)}
+
+
+def widest(compiled, operation):
+    """Return the bits of the widest load ('ld') or store ('st') of a thread."""
+    found = re.findall(rf'\b{operation}\.global(?:\.v(\d))?\.\w(\d+)', compiled.asm['ptx'])
+    return max(int(count or 1) * int(bits) for count, bits in found)
+
+
+@pytest.mark.parametrize('name', ['acon_forward', 'acon_backward'])
+@pytest.mark.parametrize('dtype', NAMES, ids=str)
+@pytest.mark.parametrize('arch', [80, 90])
+def test_compiled_kernels_spill_nothing_and_add_nothing_atomically(
+    name, arch, dtype, compile_kernel, tmp_path
+):
+    for x, per_sample in [(LARGE, False), (SMALL, True), (LAST, False)]:
+        compiled = compile_kernel(name, x, dtype, arch, per_sample)
+        used = resources(compiled, tmp_path)
+        assert used['STACK'] == used['LOCAL'] == 0 and 0 < used['REG'] <= 128, used
+        assert not re.search(r'\b(atom|red)\.', compiled.asm['ptx'])
+        assert f'sm_{arch}' in compiled.asm['ptx']
+
+
+@pytest.mark.parametrize(
+    ('x', 'dtype', 'bits'),
+    [
+        (LARGE, torch.float32, 128),
+        (LARGE, torch.bfloat16, 128),
+        (LARGE, torch.float64, 128),
+        (LAST, torch.float32, 128),
+        (LAST, torch.float16, 128),
+        (torch.empty(2, 3, 14, 14, device='meta'), torch.float32, 128),
+        # A plane of 196 elements of 2 bytes begins at a multiple of 8 bytes.
+        (torch.empty(2, 3, 14, 14, device='meta'), torch.float16, 64),
+        (SMALL, torch.float32, 32),
+        (LAST[:, :6].contiguous(memory_format=torch.channels_last), torch.float32, 64),
+    ],
+)
+def test_loads_and_stores_are_as_wide_as_the_shape_allows(x, dtype, bits, compile_kernel):
+    for name in ('acon_forward', 'acon_backward'):
+        compiled = compile_kernel(name, x, dtype, 80)
+        assert widest(compiled, 'ld') == widest(compiled, 'st') == bits
+
+
+def test_an_unaligned_map_is_loaded_one_element_at_a_time(compile_kernel):
+    compiled = compile_kernel('acon_forward', LARGE, torch.float32, 80, aligned=False)
+    assert widest(compiled, 'ld') == 32
+
+
+def test_a_few_kernels_serve_the_maps_of_a_detector(kernels):
+    """Sizes are no reason to compile again; only constants, dtypes and alignment are."""
+    for kernel in (kernels.acon_forward, kernels.acon_backward):
+        sizes = [p for p in kernel.params if not (p.is_constexpr or p.name.endswith('_ptr'))]
+        assert len(sizes) >= 4
+        assert all(size.do_not_specialize for size in sizes)
+    draw = random.Random(0)
+    beta = torch.empty(256, device='meta')
+    constants = {torch.contiguous_format: set(), torch.channels_last: set()}
+    for _ in range(500):
+        shape = (draw.randint(1, 16), 256, draw.randint(25, 400), draw.randint(25, 400))
+        for layout, seen in constants.items():
+            x = torch.empty(shape, device='meta', memory_format=layout)
+            seen.add(tuple(triton_kernel.tile(x, beta).constants.values()))
+    # The length of a plane is odd, or divisible by 2, 4 or 8.
+    assert len(constants[torch.contiguous_format]) == 4
+    assert len(constants[torch.channels_last]) == 1
+
+
+def test_offsets_within_a_tile_fit_32_bits():
+    for shape in [(64, 2**20), (2, 2**20, 2**9), (1, 3, 2**33), (2**12, 2**16, 2), (9, 2**24, 40)]:
+        for layout in ('contiguous', 'channels last'):
+            x = torch.empty(shape, device='meta')
+            if layout == 'channels last':
+                x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+            tiling = triton_kernel.tile(x, torch.empty(x.size(1), device='meta'))
+            planes, _, length = tiling.sizes
+            strides = (1, planes) if tiling.constants['channels_last'] else (length, 1)
+            ends = (tiling.constants[f'block_{name}'] - 1 for name in ('planes', 'length'))
+            assert sum(end * stride for end, stride in zip(ends, strides, strict=True)) < 2**31
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """What :func:`why_unavailable` asks answers as a machine with two GPUs would."""
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    monkeypatch.setattr(triton_kernel, 'find_spec', lambda name: name)
+    monkeypatch.setattr(triton_kernel, 'import_module', lambda name: name)
+    monkeypatch.setattr(shutil, 'which', lambda name: name)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9 - device, 5))
+
+
+def test_nothing_is_missing_on_a_machine_with_a_gpu(gpu):
+    assert triton_kernel.why_unavailable() is None
+
+
+def test_what_is_missing_is_said(gpu, monkeypatch):
+    why = triton_kernel.why_unavailable
+    monkeypatch.delenv('CC', raising=False)
+    monkeypatch.setattr(shutil, 'which', lambda name: None)
+    assert 'needs a C compiler' in why()
+    monkeypatch.setenv('CC', 'cc')
+    assert why() is None
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8 - device, 5))
+    assert why() == 'triton needs compute capability 8.0, but a GPU here has 7.5'
+
+    def fail(name):
+        raise ImportError('libtriton.so is broken')
+
+    monkeypatch.setattr(triton_kernel, 'import_module', fail)
+    assert why() == 'triton does not load: libtriton.so is broken'
+    monkeypatch.setattr(triton_kernel, 'find_spec', lambda name: None)
+    assert why() == 'triton is not installed'
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert why() == 'torch sees no GPU'
+
+
+def test_the_interpreter_needs_no_gpu(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('TRITON_INTERPRET', '1')
+    assert triton_kernel.why_unavailable() is None

@@ -1,0 +1,295 @@
+"""What the Triton kernels compute, under triton's interpreter on the CPU.
+
+`test_triton.py` runs this file in a process of its own: the interpreter has to be switched on
+before triton is imported.
+"""
+
+import sys
+
+import pytest
+import torch
+
+from acon_mm.ops import triton_kernel
+
+TRITON_CAME_WITH_THE_INTERFACE = 'triton' in sys.modules
+
+from triton.runtime.interpreter import TensorHandle, interpreter_builder, tl  # noqa: E402
+
+from acon_mm.ops import triton_device  # noqa: E402
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
+# Shape, layout of the memory, one value of beta for each sample.
+MAPS = [
+    ((2, 3, 1, 1), 'contiguous', False),
+    ((2, 3, 1, 1), 'contiguous', True),
+    ((3, 5), 'contiguous', False),
+    ((9, 67), 'contiguous', True),  # two tiles of channels
+    ((2, 7, 13), 'strided', True),
+    ((3, 5, 7, 7), 'contiguous', False),
+    ((3, 5, 7, 7), 'contiguous', True),
+    ((2, 70, 7, 7), 'channels last', True),
+    ((2, 24, 3, 4), 'channels last', False),
+    ((1, 1, 31, 37), 'contiguous', True),  # one channel of one sample
+    ((1, 2, 41, 53), 'contiguous', False),  # several programs for a plane, each of several tiles
+    ((2, 2, 37, 31), 'channels last', True),
+    ((2, 3, 14, 6), 'strided', False),
+    ((2, 8, 16, 16), 'contiguous', True),
+    ((2, 4, 3, 2, 5), 'channels last', False),
+]
+
+
+def channels_last(x):
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def lay_out(x, layout):
+    if layout == 'strided':
+        return torch.stack([x, x], -1)[..., 0]
+    return channels_last(x) if layout == 'channels last' else x.contiguous()
+
+
+def draw(shape, dtype, per_sample=False, layout='contiguous', x_scale=3.0):
+    """Return g, x, p1, p2 and beta as the kernels take them."""
+    torch.manual_seed(0)
+    n, c = shape[:2]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    p1, p2 = torch.randn(2, c, dtype=wide)
+    beta = 2 * torch.randn((n, c) if per_sample else c, dtype=wide)
+    g, x = torch.randn(shape, dtype=wide), x_scale * torch.randn(shape, dtype=wide)
+    return g.to(dtype), lay_out(x.to(dtype), layout), p1, p2, beta
+
+
+def closed_form(g, x, p1, p2, beta):
+    """Return the value, the gradients and the size of the terms that each of them adds up."""
+    as_map = (-1, x.size(1), *[1] * (x.dim() - 2))
+    p1, p2, factor = (param.double().reshape(as_map) for param in (p1, p2, beta))
+    g, x, d = g.double(), x.double(), p1 - p2
+    z = factor * d * x
+    s, rest = torch.sigmoid(z), torch.sigmoid(-z)
+    t = s * rest
+
+    def sums(dp1, dp2, dbeta):
+        slopes = (dp.sum_to_size(p1.shape).flatten() for dp in (dp1, dp2))
+        return *slopes, dbeta.sum_to_size(factor.shape).view(beta.shape)
+
+    values = x * (d * s + p2), g * (p2 + d * (s + z * t))
+    values += sums(g * x * (s + z * t), g * x * (rest - z * t), g * d**2 * x**2 * t)
+    x, g, z, steepest = x.abs(), g.abs(), z.abs(), p1.abs() + p2.abs()
+    sizes = x * steepest, g * steepest
+    # A rounding of z changes exp(-z) by z roundings.
+    zt = z * t * (1 + z)
+    sizes += sums(g * x * (s + zt), g * x * (rest + zt), g * d**2 * x**2 * t * (1 + z))
+    return values, sizes
+
+
+def assert_equal_but_for_rounding(actual, expected, size, compute):
+    """Allow a few roundings of the terms in the compute dtype and one of the result in its own.
+
+    Digits of subnormal numbers get lost as well: in float16 in the result, else in the terms.
+    """
+    own, wide = torch.finfo(actual.dtype), torch.finfo(compute)
+    allowed = own.eps * expected.abs() + 8 * wide.eps * size
+    allowed += max(own.smallest_normal * own.eps, 1e3 * wide.smallest_normal)
+    wrong = (actual.double() - expected).abs() > allowed
+    assert not wrong.any() and actual.isfinite().all(), (actual[wrong], expected[wrong])
+
+
+def check(g, x, p1, p2, beta):
+    """Compare both kernels with the closed form."""
+    y = triton_kernel.forward(x, p1, p2, beta)
+    grads = triton_kernel.backward(g, x, p1, p2, beta)
+    for result, of in zip((y, *grads), (x, x, p1, p2, beta), strict=True):
+        assert result.dtype == of.dtype and result.shape == of.shape
+    expected, sizes = closed_form(g, x, p1, p2, beta)
+    for result in zip((y, *grads), expected, sizes, strict=True):
+        assert_equal_but_for_rounding(*result, p1.dtype)
+
+
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+@pytest.mark.parametrize(('shape', 'layout', 'per_sample'), MAPS)
+def test_value_and_gradients_equal_the_closed_form(shape, layout, per_sample, dtype):
+    check(*draw(shape, dtype, per_sample, layout))
+
+
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_extreme_inputs_keep_the_digits_of_small_derivatives(dtype):
+    """Every element has a channel to itself, so that none is lost in a sum."""
+    x = torch.tensor([1e-4, 0.1, 1, 4, 10, 30, 60, 300, 1e4], dtype=dtype)
+    x = torch.cat([-x, x])[None, :, None]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    p1, p2, beta = (torch.full((18,), v, dtype=wide) for v in (1.2, -0.8, 0.5))
+    check(torch.ones_like(x), x, p1, p2, beta)
+
+
+def test_half_precision_gradients_survive_a_loss_scale():
+    g, *args = draw((2, 3, 9, 9), torch.float16, x_scale=1e4)
+    check((8192 * g.clamp(-4, 4)).half(), *args)
+
+
+def test_infinite_inputs_give_the_limits():
+    inf = torch.inf
+    x = torch.tensor([[[-inf], [inf]]])
+    p1, p2, beta = torch.full((2,), 1.5), torch.full((2,), -0.5), torch.ones(2)
+    assert triton_kernel.forward(x, p1, p2, beta).flatten().tolist() == [inf, inf]
+    dx, dp1, dp2, dbeta = triton_kernel.backward(torch.ones_like(x), x, p1, p2, beta)
+    assert dx.flatten().tolist() == [-0.5, 1.5]
+    # The value is p2 * x below and p1 * x above.
+    assert dp1.tolist() == [0, inf]
+    assert dp2.tolist() == [-inf, 0]
+    assert dbeta.tolist() == [0, 0]
+
+
+def test_a_gradient_that_is_not_a_number_is_not_hidden():
+    """A loss scaler looks for it, also where the derivative is 0."""
+    x = torch.full((1, 2, 3), -1e4)
+    g = torch.full_like(x, torch.nan)
+    params = torch.ones(2), torch.zeros(2), torch.ones(2)
+    assert all(grad.isnan().all() for grad in triton_kernel.backward(g, x, *params))
+
+
+@pytest.mark.parametrize('shape', [(0, 3, 4, 4), (0, 3), (2, 3, 0, 4), (2, 0, 4)])
+@pytest.mark.parametrize('per_sample', [False, True])
+def test_an_empty_map_has_no_value_and_no_gradient(shape, per_sample):
+    g, x, p1, p2, beta = draw(shape, torch.float16, per_sample)
+    assert triton_kernel.forward(x, p1, p2, beta).shape == shape
+    dx, *grads = triton_kernel.backward(g, x, p1, p2, beta)
+    assert dx.shape == shape and dx.dtype == x.dtype
+    for grad, param in zip(grads, (p1, p2, beta), strict=True):
+        assert torch.equal(grad, torch.zeros_like(param))
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+def test_an_incoming_gradient_may_have_any_strides_and_dtype(layout):
+    g, *args = draw((2, 3, 5, 7), torch.float16, layout=layout)
+    row = torch.randn(7).half()
+    for strange, dense in [
+        (row.expand(2, 3, 5, 7), row.repeat(2, 3, 5, 1)),
+        (channels_last(g), g),
+        (lay_out(g, 'strided'), g),
+        (g.float(), g),
+    ]:
+        results = (triton_kernel.backward(each, *args) for each in (strange, dense))
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_shared_switching_factor_may_have_a_sample_dimension():
+    g, x, p1, p2, beta = draw((4, 3, 5, 7), torch.float32)
+    check(g, x, p1, p2, beta[None])
+
+
+def test_parameters_may_have_any_strides():
+    g, x, p1, p2, _ = draw((4, 3, 5, 7), torch.float32)
+    beta = torch.randn(4, 1).expand(4, 3)
+    check(g, x, torch.stack([p1, p2])[0], torch.stack([p1, p2], 1)[:, 1], beta)
+    check(g, x, p1, p2[:1].expand(3), torch.randn(3, 4).t())
+
+
+@pytest.mark.parametrize(
+    ('x', 'copied'),
+    [
+        (torch.randn(2, 3, 4, 5), False),
+        (channels_last(torch.randn(2, 3, 4, 5)), False),
+        (channels_last(torch.randn(2, 3, 4)), False),
+        (channels_last(torch.randn(2, 3, 4, 5, 2)), False),
+        (channels_last(torch.randn(2, 3, 1, 1)), False),
+        (torch.randn(3, 1).t(), False),
+        (torch.randn(3, 2).t(), True),
+        (torch.randn(2, 3, 4, 10)[..., ::2], True),
+        (torch.randn(3, 1, 5).expand(3, 4, 5), True),
+    ],
+)
+def test_results_have_the_strides_of_a_dense_input(x, copied):
+    c = x.size(1)
+    params = torch.ones(c), torch.zeros(c), torch.ones(c)
+    for result in (
+        triton_kernel.forward(x, *params),
+        triton_kernel.backward(torch.ones_like(x), x, *params)[0],
+    ):
+        assert result.stride() == (x.contiguous() if copied else x).stride()
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+def test_every_element_is_written_so_that_two_runs_give_the_same_bits(layout, monkeypatch):
+    args = draw((1, 2, 41, 53), torch.float32, layout=layout)
+    runs = []
+    for rubbish in (torch.nan, 1.0):
+        for name in ('empty', 'empty_like'):
+            make = getattr(torch, name)
+
+            def filled(*shape, make=make, rubbish=rubbish, **kwargs):
+                return make(*shape, **kwargs).fill_(rubbish)
+
+            monkeypatch.setattr(torch, name, filled)
+        runs.append([triton_kernel.forward(*args[1:]), *triton_kernel.backward(*args)])
+        monkeypatch.undo()
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+def test_maps_of_more_than_two_to_the_31_elements_are_reached(layout, tmp_path, monkeypatch):
+    """Run the last program of a huge map whose memory, but for the end, is never touched."""
+    length, channels = 2**30 + 1024, 2
+
+    def huge(name):
+        size = length * channels
+        flat = torch.from_file(str(tmp_path / name), True, size, dtype=torch.float16)
+        (tmp_path / name).unlink()  # the memory stays until the tensor goes
+        if layout == 'channels last':
+            return flat.view(1, length, channels).movedim(-1, 1)
+        return flat.view(1, channels, length)
+
+    x, g, y, dx = (huge(name) for name in ('x', 'g', 'y', 'dx'))
+    x[0, 1, -9:], g[0, 1, -9:] = torch.linspace(-4, 4, 9), 1.0
+    small = [torch.full((2,), v) for v in (1.2, -0.8, 1.0)]
+    tiling = triton_kernel.tile(x, small[2])
+    last = tiling.groups * tiling.tiles - 1
+    handle = TensorHandle(torch.tensor([last], dtype=torch.int32).numpy(), tl.int32)
+    monkeypatch.setattr(interpreter_builder, 'create_get_program_id', lambda axis: handle)
+    # The interpreter copies every tensor back, here onto itself.
+    monkeypatch.setattr(torch.UntypedStorage, 'copy_', lambda self, source: self)
+    sums = torch.zeros(3, tiling.tiles, tiling.rows)
+    sizes = (*tiling.sizes, tiling.tiles)
+    triton_device.acon_forward[(1,)](x, *small, y, *sizes, **tiling.constants)
+    triton_device.acon_backward[(1,)](
+        g, x, *small, dx, sums, *sizes, 1, tiling.rows, **tiling.constants
+    )
+    end = x[:, 1:, -9:].contiguous()
+    one = [param[1:] for param in small]
+    (value, slope, *expected), _ = closed_form(torch.ones_like(end), end, *one)
+    torch.testing.assert_close(y[:, 1:, -9:], value.half())
+    torch.testing.assert_close(dx[:, 1:, -9:], slope.half())
+    torch.testing.assert_close(sums[:, -1, 1], torch.cat(expected).float())
+
+
+def test_kernels_are_launched_on_the_device_of_the_input(monkeypatch):
+    guarded, launched = [], []
+
+    class Guard:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def __enter__(self):
+            guarded.append(self.tensor)
+
+        def __exit__(self, *error):
+            guarded.pop()
+
+    def spy(kernel):
+        class Kernel:
+            def __getitem__(self, grid):
+                launched.append(guarded[-1].data_ptr())
+                return kernel[grid]
+
+        return Kernel()
+
+    monkeypatch.setattr(torch.cuda, 'device_of', Guard)
+    for name in ('acon_forward', 'acon_backward'):
+        monkeypatch.setattr(triton_device, name, spy(getattr(triton_device, name)))
+    g, x, *params = draw((2, 3, 4), torch.float32)
+    triton_kernel.forward(x, *params)
+    triton_kernel.backward(g, x, *params)
+    assert launched == [x.data_ptr()] * 2
+
+
+def test_the_interface_can_be_imported_without_triton():
+    assert not TRITON_CAME_WITH_THE_INTERFACE

@@ -53,7 +53,9 @@ def can_compute_meta_acon(x: Tensor, layers: Sequence[NormedLayer]) -> bool:
         and x.dim() > 2
         and x.numel() > 0
         and all(
-            t.dtype == compute_dtype(x) and not t.is_cuda for layer in layers for t in layer[:6]
+            t.dtype == compute_dtype(x) and t.device == x.device
+            for layer in layers
+            for t in layer[:6]
         )
     )
 
@@ -99,7 +101,8 @@ class _MetaAcon(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        args, kept = ctx.saved_tensors[:11], ctx.saved_tensors[11:]
+        saved = ctx.saved_tensors  # once: under checkpointing they cannot be read again
+        args, kept = saved[:11], saved[11:]
         if torch.is_grad_enabled():  # under create_graph: the gradients must be differentiable
             needed = ctx.needs_input_grad
             wanted = [arg for arg, need in zip(args, needed, strict=False) if need]

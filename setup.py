@@ -103,7 +103,12 @@ def cpu_kernel() -> dict:
             extra_compile_args=[
                 *INSTRUCTION_SETS[name],
                 *('-O3', '-g0', '-fopenmp', '-fvisibility=hidden'),
-                *('-Wno-unknown-pragmas', '-Wno-psabi', '-Wno-uninitialized', '-Wno-maybe-uninitialized'),
+                *(
+                    '-Wno-unknown-pragmas',
+                    '-Wno-psabi',
+                    '-Wno-uninitialized',
+                    '-Wno-maybe-uninitialized',
+                ),
             ],
             optional=True,
         )

@@ -76,6 +76,8 @@ def meta_acon(
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
+    if not torch.is_grad_enabled():
+        return cpu_kernel.meta_forward(x, p1, p2, layers, batch)[0]
     first, second = layers
     return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, batch)
 

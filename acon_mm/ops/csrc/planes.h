@@ -13,12 +13,6 @@ inline Params<Vectorized<T>> broadcast_params(T p1, T p2, T beta) {
   return {Vectorized<T>(d), Vectorized<T>(p2), Vectorized<T>(beta * d)};
 }
 
-template <typename T>
-inline T sum_lanes(Vectorized<T> values) {
-  return at::vec::vec_reduce_all<T>(
-      [](Vectorized<T>& a, Vectorized<T>& b) { return a + b; }, values);
-}
-
 template <typename scalar_t, typename T = at::opmath_type<scalar_t>>
 inline void plane_forward(
     const scalar_t* x, scalar_t* y, int64_t size, T p1, T p2, T beta) {

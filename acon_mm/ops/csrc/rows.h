@@ -42,11 +42,10 @@ class Row {
     for (int64_t repeat = 0; repeat < pattern.repeats; ++repeat) {
       for (int64_t c = 0; c < pattern.channels; ++c) {
         const T slope = p1[c] - p2[c];
-        for (int64_t k = 0; k < pattern.inner; ++k, ++i) {
-          d[i] = slope;
-          d[padded_ + i] = p2[c];
-          d[2 * padded_ + i] = beta[c] * slope;
-        }
+        std::fill_n(d + i, pattern.inner, slope);
+        std::fill_n(d + padded_ + i, pattern.inner, p2[c]);
+        std::fill_n(d + 2 * padded_ + i, pattern.inner, beta[c] * slope);
+        i += pattern.inner;
       }
     }
   }
@@ -103,17 +102,29 @@ class Row {
       const T* from = sums_.data() + kind * padded_;
       for (int64_t repeat = 0; repeat < pattern_.repeats; ++repeat) {
         for (int64_t c = 0; c < pattern_.channels; ++c, from += pattern_.inner) {
-          T sum = 0;
-          for (int64_t k = 0; k < pattern_.inner; ++k) {
-            sum += from[k];
-          }
-          to[kind * stride + c] += sum;
+          to[kind * stride + c] += sum_of(from, pattern_.inner);
         }
       }
     }
   }
 
  private:
+  // Lane by lane: each addition to a single number would wait for the one before.
+  static T sum_of(const T* from, int64_t size) {
+    if (size == 1) {
+      return *from;
+    }
+    V sum(0);
+    int64_t i = 0;
+    for (; i + L::kStep <= size; i += L::kStep) {
+      sum = sum + V::loadu(from + i);
+    }
+    if (i < size) {
+      sum = sum + V::loadu(from + i, size - i);
+    }
+    return sum_lanes(sum);
+  }
+
   // Rows that are read side by side, so that parameters and sums are read once for all of them.
   // The CPU does not foresee this order: each tile asks for the lines of the next.
   static constexpr int64_t kTile = 4;

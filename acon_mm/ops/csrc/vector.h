@@ -55,6 +55,12 @@ struct Lanes {
   }
 };
 
+template <typename T>
+inline T sum_lanes(Vectorized<T> values) {
+  return at::vec::vec_reduce_all<T>(
+      [](Vectorized<T>& a, Vectorized<T>& b) { return a + b; }, values);
+}
+
 // One vector or the other, by the sign of z. (blendv of a comparison costs three operations more.)
 template <typename V>
 inline V by_sign(V z, V positive, V negative) {

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.models.layers import recompute
 
 PLACEMENTS = ('one', 'all')
@@ -81,6 +82,10 @@ class StagedBackbone(BaseModule):
             if index in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+    def switch_to_deploy(self) -> None:
+        """Switch all activations to the form for inference; mmpretrain's converter calls this."""
+        switch_activations_to_deploy(self)
 
     def train(self, mode: bool = True) -> 'StagedBackbone':
         """Set the mode of all but the frozen parts, and return the network."""

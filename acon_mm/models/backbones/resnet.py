@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
+from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.registry import MODELS
 
 from .base import PLACEMENTS, check_choice, check_out_indices
@@ -141,6 +142,10 @@ class AconResNet(ResNet):
         super()._freeze_stages()
         for index in range(max(self.out_indices) + 1, self.num_stages):
             getattr(self, f'layer{index + 1}').requires_grad_(False)
+
+    def switch_to_deploy(self) -> None:
+        """Switch all activations to the form for inference; mmpretrain's converter calls this."""
+        switch_activations_to_deploy(self)
 
     def train(self, mode: bool = True) -> 'AconResNet':
         """Set the mode of all but the frozen parts, and return the network as torch does."""

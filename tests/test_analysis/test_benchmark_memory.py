@@ -100,9 +100,10 @@ import ctypes, resource, sys, torch
 from acon_mm.analysis.benchmark_memory import keep_freed_memory
 if sys.argv[1] == 'keep':
     assert keep_freed_memory()
-torch.ones(2**24)
+for _ in range(3):
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
+for _ in range(8):
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -117,4 +118,4 @@ def test_kept_memory_is_used_again_without_page_faults():
         )
         for how in ('keep', 'system')
     }
-    assert faults['keep'] < 100 < faults['system']
+    assert 4 * faults['keep'] < faults['system']

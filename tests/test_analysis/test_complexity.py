@@ -36,9 +36,10 @@ VALUES = 32 * 16 * 16
         (AconC(32), 3 * 32, 0, VALUES),
         # p1, p2; two layers with biases and a hidden width of 16; two norms.
         (MetaAcon(32), 64 + (512 + 16) + (512 + 32) + 32 + 64, 2 * 32 * 16, VALUES),
+        (MetaAcon(32, depthwise=True), 64 + 4 * 32 + 4 * 32, 2 * 32, VALUES),
         (AconFReLU(32), 32 * 9 + 4 * 32, 16 * 16 * 32 * 9, VALUES),
     ],
-    ids=['relu', 'aconc', 'metaacon', 'frelu'],
+    ids=['relu', 'aconc', 'metaacon', 'metaacon_depthwise', 'frelu'],
 )
 def test_the_counts_are_those_of_the_closed_form(act, params, flops, values):
     cost = count_complexity(Net(act), (3, 32, 32))

@@ -12,8 +12,8 @@ env: ## Make .venv with the pinned stack (once about 8 minutes on two cores)
 	@tools/env/setup_env.sh
 
 .PHONY: demo
-demo: env ## Train RetinaNet with Meta-ACON on handwritten digits, print its COCO table
-	@PYTHON="$(CURDIR)/.venv/bin/python" bash tools/demo.sh
+demo: env ## Train RetinaNet with Meta-ACON on handwritten digits; TASK=segmentation: PSPNet
+	@TASK="$(TASK)" PYTHON="$(CURDIR)/.venv/bin/python" bash tools/demo.sh
 
 .PHONY: test
 test: env ## Run the tests but for the slow ones; PYTEST_ARGS='-k acon' picks some

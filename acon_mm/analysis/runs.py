@@ -25,14 +25,15 @@ def measured_metrics(model: str, work_dirs: Sequence[str | os.PathLike]) -> dict
 
     Args:
         model: The name of the model, which is that of its config.
-        work_dirs: Folders of runs. Each is the work dir of the model itself, by its name, or
-            holds that as a subfolder.
+        work_dirs: Folders of runs. Each is the work dir of the model itself, known by its name
+            or by the config that the run left there, or holds one of that name.
 
     Returns:
         The metrics in percent, by the name they have in the metafiles. Empty without a run.
     """
     for root in map(Path, work_dirs):
-        folder = root if root.name == model else root / model
+        is_own = root.name == model or (root / f'{model}.py').is_file()
+        folder = root if is_own else root / model
         for run in sorted((p for p in folder.glob('*/') if p.is_dir()), reverse=True):
             tested = _records(run / f'{run.name}.json')
             validated = _records(run / 'vis_data' / 'scalars.json')

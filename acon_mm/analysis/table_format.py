@@ -16,8 +16,8 @@ def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') 
     """Write tables, the paper's figures and ours in neighbouring columns.
 
     Where our count of parameters or FLOPs is further off than the paper's rounding, it carries a
-    star, and a line below the table says how far and why. A column of metrics that nothing here
-    has measured is left out.
+    star, and a line below the table says how far and why. A metric that runs here measured is
+    followed by its difference to the paper's; one that none measured has the paper's column alone.
 
     Args:
         tables: The tables.
@@ -40,10 +40,14 @@ def _json(tables: Sequence[Table]) -> str:
     listed = []
     for table in tables:
         rows = [
-            asdict(row) | {'deviates': [name for name in row.ours if row.deviates(name)]}
+            asdict(row)
+            | {
+                'deviates': [name for name in row.ours if row.deviates(name)],
+                'differences': row.differences(),
+            }
             for row in table.rows
         ]
-        listed.append({'number': table.number, 'title': table.title, 'rows': rows})
+        listed.append(asdict(table) | {'rows': rows})
     return json.dumps(listed, indent=2, ensure_ascii=False)
 
 
@@ -90,9 +94,10 @@ def _cells(table: Table, label: Callable[[Row], str]) -> list[list[str]]:
     """Return the header and the rows as strings."""
     columns = table.columns()
     with_ours = {name for row in table.rows for name in row.ours if name in row.paper}
+    measured = {name for row in table.rows for name in row.differences()}
     header = ['Model']
     for name in columns:
-        header += [name, 'ours'] if name in with_ours else [name]
+        header += [name, *['ours'] * (name in with_ours), *['difference'] * (name in measured)]
     lines = [header]
     for row in table.rows:
         line = [label(row)]
@@ -100,6 +105,9 @@ def _cells(table: Table, label: Callable[[Row], str]) -> list[list[str]]:
             line.append(str(row.paper.get(name, _NONE)))
             if name in with_ours:
                 line.append(_ours(row, name) + ('*' if row.deviates(name) else ''))
+            if name in measured:
+                difference = row.differences().get(name)
+                line.append(_NONE if difference is None else f'{difference:+.2f}')
         lines.append(line)
     return lines
 
@@ -116,7 +124,7 @@ def _ours(row: Row, name: str) -> str:
 
 
 def _notes(table: Table, star: str) -> list[str]:
-    notes = []
+    notes = [table.note] if table.note else []
     for row in table.rows:
         off = []
         for name in table.columns():

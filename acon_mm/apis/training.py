@@ -47,7 +47,8 @@ def train(
 
     Raises:
         UserError: If the config, an argument, a checkpoint or the data does not allow the run;
-            raised before a model is built.
+            raised before the first step, and before a model is built unless it is a checkpoint
+            that does not fit the model.
     """
     cfg = load_config(config, cfg_options, work_dir)
     _check_trainable(cfg)

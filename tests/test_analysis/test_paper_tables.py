@@ -5,7 +5,7 @@ import pytest
 from acon_mm.analysis import Row, Table, fill_tables, format_tables, paper_table, paper_tables
 from acon_mm.engine import UserError
 
-NUMBERS = (2, 3, 4, 5, 6, 7, 8)
+NUMBERS = (2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
 def row(**changes):
@@ -41,13 +41,18 @@ def test_the_tables_have_as_many_rows_as_the_papers():
     tables = paper_tables()
     counts = {number: len(tables[number].rows) for number in NUMBERS}
     # Two, four and three activations of each of 10, 6 and 5 networks in Tables 2, 3 and 6.
-    assert counts == {2: 20, 3: 24, 4: 7, 5: 4, 6: 15, 7: 3, 8: 12}
+    assert counts == {2: 20, 3: 24, 4: 7, 5: 4, 6: 15, 7: 3, 8: 12, 9: 3, 10: 3}
 
 
-def test_parameters_and_flops_stand_in_every_row_of_tables_2_3_and_8():
-    for number in (2, 3, 8):
+def test_parameters_and_flops_stand_in_every_row_of_tables_2_3_8_and_10():
+    for number, metric in (
+        (2, 'Top 1 Error'),
+        (3, 'Top 1 Error'),
+        (8, 'Top 1 Error'),
+        (10, 'mIoU'),
+    ):
         for line in paper_table(number).rows:
-            assert {'Parameters', 'FLOPs', 'Top 1 Error'} <= set(line.paper)
+            assert {'Parameters', 'FLOPs', metric} <= set(line.paper)
             assert {'Parameters', 'FLOPs'} <= set(line.ours)
 
 
@@ -86,14 +91,29 @@ def test_table_9_takes_its_figures_from_the_detection_metafile():
     assert [line.paper['box AP'] for line in table.rows] == [35.2, 35.8, 36.5]
 
 
-def write_run(folder, stamp, validated=(), tested=None):
+def test_table_10_has_the_papers_figures_and_counts_the_classifiers_as_table_2_does():
+    table = paper_table(10)
+    assert [list(line.paper.values()) for line in table.rows] == [
+        ['25.5M', '3.9G', 77.2],
+        ['25.5M', '3.9G', 77.5],
+        ['25.7M', '3.9G', 78.3],
+    ]
+    counted = {line.model: line.ours for line in (*paper_table(2).rows, *paper_table(3).rows)}
+    for line in table.rows:
+        assert line.ours == counted[line.model.replace('pspnet_r50', 'resnet50')]
+        assert not line.deviates('Parameters')
+        assert not line.deviates('FLOPs')
+    assert table.note in format_tables([table])
+
+
+def write_run(folder, stamp, validated=(), tested=None, metric='accuracy/top1'):
     run = folder / stamp
     (run / 'vis_data').mkdir(parents=True)
-    lines = [json.dumps({'accuracy/top1': value, 'step': i}) for i, value in enumerate(validated)]
-    lines = ['{"lr": 0.1, "loss": 7.0}', *lines, '{"accuracy/to']
+    lines = [json.dumps({metric: value, 'step': i}) for i, value in enumerate(validated)]
+    lines = ['{"lr": 0.1, "loss": 7.0}', *lines, f'{{"{metric[:-1]}']
     (run / 'vis_data' / 'scalars.json').write_text('\n'.join(lines))
     if tested is not None:
-        (run / f'{stamp}.json').write_text(json.dumps({'accuracy/top1': tested}))
+        (run / f'{stamp}.json').write_text(json.dumps({metric: tested}))
 
 
 def measured(work_dir):
@@ -122,9 +142,31 @@ def test_a_measured_error_stands_in_a_column_of_its_own(tmp_path):
     write_run(tmp_path / 'senet154_aconc', '20250101_000000', validated=[81])
     text = format_tables([paper_table(7, [tmp_path])])
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:] if line.strip()}
-    assert lines['Model'] == ['Top', '1', 'Error', 'ours']
-    assert lines['senet154_aconc'] == ['18.4', '19.00']
-    assert lines['senet154_relu'] == ['18.95', '–']
+    assert lines['Model'] == ['Top', '1', 'Error', 'ours', 'difference']
+    assert lines['senet154_aconc'] == ['18.4', '19.00', '+0.60']
+    assert lines['senet154_relu'] == ['18.95', '–', '–']
+
+
+def test_runs_of_detectors_and_segmentors_stand_beside_the_paper_with_the_difference(tmp_path):
+    """A run is known by its folder, or by the config that mmengine leaves in any other folder."""
+    write_run(tmp_path / 'retinanet_r50_swish', '20250101_000000', [0.35], metric='coco/bbox_mAP')
+    mine = tmp_path / 'mine'
+    write_run(mine, '20250101_000000', [50, 76.1], tested=78.9, metric='mIoU')
+    (mine / 'pspnet_r50_metaacon.py').write_text('')
+    tables = json.loads(format_tables([paper_table(n, [tmp_path, mine]) for n in (9, 10)], 'json'))
+    found = {
+        (line['model'], name): (line['paper'][name], line['ours'][name], difference)
+        for table in tables
+        for line in table['rows']
+        for name, difference in line['differences'].items()
+    }
+    assert found == {
+        ('retinanet_r50_swish', 'box AP'): (35.8, 35.0, -0.8),
+        ('pspnet_r50_metaacon', 'mIoU'): (78.3, 78.9, 0.6),
+    }
+    text = format_tables([paper_table(10, [mine])])
+    (row,) = [line.split() for line in text.splitlines() if line.startswith('pspnet_r50_metaacon')]
+    assert row[-3:] == ['78.3', '78.90', '+0.60']
 
 
 def test_json_holds_every_figure():

@@ -132,7 +132,9 @@ def test_views_of_digits_are_of_their_size_and_never_mirrored(activation):
 def test_the_table_in_the_readme_is_that_of_the_metafile(readme, repo_root):
     metafile = yaml.safe_load((repo_root / 'configs/detection/metafile.yml').read_text())
     text = Path(repo_root, readme).read_text()
-    for model in metafile['Models']:
+    models = [model for model in metafile['Models'] if 'Results' in model]
+    assert len(models) == len(ROWS)
+    for model in models:
         figures = ' | '.join(str(v) for v in model['Results'][0]['Metrics'].values())
         row = rf'\| [^|\n]*{model["Name"]}[^|\n]* \| {re.escape(figures)} \|'
         assert re.search(row, text), f'{readme} has no row {model["Name"]} | {figures}'

@@ -25,9 +25,10 @@ QUICK = (
     'tfnet_0.5',
 )
 READMES = {
-    'README.md': '9',
+    'README.md': '9,10',
     'configs/classification/README.md': '2,3,4,5,6,7,8',
     'configs/detection/README.md': '9',
+    'configs/segmentation/README.md': '10',
 }
 
 

@@ -33,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs='+',
         default=[],
         metavar='DIR',
-        help='folders with runs whose measured metrics are shown, such as work_dirs',
+        help='folders with runs, such as work_dirs or the work dirs of single models: what they '
+        'measured stands beside the paper, with the difference',
     )
     parser.add_argument(
         '--base',

@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.models.layers import recompute
 
+from .pretrained import check_pretrained
+
 PLACEMENTS = ('one', 'all')
 
 # What mmpretrain's networks start from.
@@ -82,6 +84,11 @@ class StagedBackbone(BaseModule):
             if index in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+    def init_weights(self) -> None:
+        """Set the weights as ``init_cfg`` says; see :func:`check_pretrained` for checkpoints."""
+        check_pretrained(self)
+        super().init_weights()
 
     def switch_to_deploy(self) -> None:
         """Switch all activations to the form for inference; mmpretrain's converter calls this."""

@@ -13,6 +13,7 @@ from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.registry import MODELS
 
 from .base import PLACEMENTS, check_choice, check_out_indices
+from .pretrained import check_pretrained
 from .resnet_blocks import AconBasicBlock, AconBottleneck
 
 STYLES = ('pytorch', 'caffe')
@@ -142,6 +143,11 @@ class AconResNet(ResNet):
         super()._freeze_stages()
         for index in range(max(self.out_indices) + 1, self.num_stages):
             getattr(self, f'layer{index + 1}').requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Set the weights as ``init_cfg`` says; see :func:`check_pretrained` for checkpoints."""
+        check_pretrained(self)
+        super().init_weights()
 
     def switch_to_deploy(self) -> None:
         """Switch all activations to the form for inference; mmpretrain's converter calls this."""

@@ -13,7 +13,9 @@ from .base import PLACEMENTS, StagedBackbone, check_choice
 RELU = dict(type='ReLU')
 
 STEM_CHANNELS = 24
+STEM_STRIDE = 4
 NUM_BLOCKS = (4, 8, 4)
+OUTPUT_STRIDES = (8, 16, 32)
 # Of each width: the channels of the three stages and of the last convolution.
 CHANNELS = {
     0.5: (48, 96, 192, 1024),
@@ -26,18 +28,20 @@ CHANNELS = {
 class ShuffleBlock(nn.Module):
     """Exchange the channels of both halves, then run one half through three convolutions.
 
-    At stride 1 the even channels pass unchanged and the odd ones go through the main branch. At
-    stride 2 all channels go through the main branch and through the projection. The result is
-    the concatenation of the two, main branch last.
+    The even channels pass unchanged and the odd ones go through the main branch. In the first
+    block of a stage all channels go through the main branch and through the projection. The
+    result is the concatenation of the two, main branch last.
 
     torchvision and mmpretrain split into first and second half and exchange after the
     concatenation, and give both branches of a stride-2 block the same width; here the projection
     keeps the input's. These are different networks.
 
     Args:
-        in_channels: The number of input channels; even at stride 1.
+        in_channels: The number of input channels; even unless the block is a first one.
         out_channels: The number of output channels.
-        stride: 1 or 2.
+        first: Whether it is the first block of a stage, which has a projection.
+        stride: The stride of the depth-wise convolutions, 1 unless the block is a first one.
+        dilation: The dilation of the depth-wise convolutions.
         act_cfg: The config of the activation after the main branch's last convolution.
         other_act_cfg: The config of the other activations.
         norm_cfg: The config of the norms.
@@ -54,14 +58,16 @@ class ShuffleBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
+        first: bool,
         stride: int,
+        dilation: int,
         act_cfg: dict,
         other_act_cfg: dict,
         norm_cfg: dict,
         se_ratio: int | None = None,
     ) -> None:
         super().__init__()
-        width = in_channels if stride == 2 else in_channels // 2
+        width = in_channels if first else in_channels // 2
         mid_channels = out_channels // 2
         main_channels = out_channels - width
         self.branch_main = nn.Sequential(
@@ -71,6 +77,7 @@ class ShuffleBlock(nn.Module):
                 mid_channels,
                 3,
                 stride=stride,
+                dilation=dilation,
                 groups=mid_channels,
                 norm_cfg=norm_cfg,
             ),
@@ -78,9 +85,17 @@ class ShuffleBlock(nn.Module):
             build_se(se_ratio, main_channels),
         )
         self.branch_proj = None
-        if stride == 2:
+        if first:
             self.branch_proj = nn.Sequential(
-                ConvNormAct(width, width, 3, stride=stride, groups=width, norm_cfg=norm_cfg),
+                ConvNormAct(
+                    width,
+                    width,
+                    3,
+                    stride=stride,
+                    dilation=dilation,
+                    groups=width,
+                    norm_cfg=norm_cfg,
+                ),
                 ConvNormAct(width, width, 1, norm_cfg=norm_cfg, act_cfg=other_act_cfg),
             )
 
@@ -107,6 +122,12 @@ class AconShuffleNetV2(StagedBackbone):
     channels, width 2.0    244   488   976   2048
     =====================  ====  ====  ====  ====
 
+    Segmentors ask for a smaller stride of the last stages: with ``output_stride=8`` the stages
+    after the first keep its resolution, and their depth-wise convolutions are dilated to see as
+    far as before. At every second or fourth pixel the outputs are those of the network with
+    stride 32 and the same weights, as long as no activation looks at the whole map as Meta-ACON
+    does.
+
     The authors' Meta-ACON has the reduction 8 at width 0.5 and 16 at the others:
     ``act_cfg=dict(type='acon_mm.MetaAcon', reduction=8)``.
 
@@ -119,6 +140,7 @@ class AconShuffleNetV2(StagedBackbone):
             convolution of each block's main branch; the others are then ReLU.
         se_ratio: The reduction of a squeeze-and-excitation that ends the main branch of each
             block, 16 for Table 6; None for none.
+        output_stride: The largest stride of a stage: 8, 16 or 32.
         out_indices: The stages whose outputs are returned, out of 0 to 3.
         norm_cfg: The config of the norms after the convolutions.
         **kwargs: ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``init_cfg`` of
@@ -147,12 +169,14 @@ class AconShuffleNetV2(StagedBackbone):
         act_cfg: dict = dict(type='acon_mm.MetaAcon'),  # noqa: B006
         placement: str = 'all',
         se_ratio: int | None = None,
+        output_stride: int = 32,
         out_indices: Sequence[int] = (3,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         **kwargs,
     ) -> None:
         check_choice('widen_factor', widen_factor, tuple(CHANNELS))
         check_choice('placement', placement, PLACEMENTS)
+        check_choice('output_stride', output_stride, OUTPUT_STRIDES)
         other_act_cfg = act_cfg if placement == 'all' else RELU
         *stage_channels, last_channels = CHANNELS[widen_factor]
         width = STEM_CHANNELS
@@ -161,13 +185,20 @@ class AconShuffleNetV2(StagedBackbone):
             'maxpool': nn.MaxPool2d(3, stride=2, padding=1),
         }
         stages = {}
+        reached, dilation = STEM_STRIDE, 1
         for out_channels, num_blocks in zip(stage_channels, NUM_BLOCKS, strict=True):
+            stride = 2 if reached < output_stride else 1
+            reached *= stride
+            # The first block of a dilated stage looks at what the stage before it returned.
+            first_dilation, dilation = dilation, 2 * dilation // stride
             blocks = []
             for index in range(num_blocks):
                 block = ShuffleBlock(
                     width,
                     out_channels,
-                    stride=1 if index else 2,
+                    first=index == 0,
+                    stride=1 if index else stride,
+                    dilation=dilation if index else first_dilation,
                     act_cfg=act_cfg,
                     other_act_cfg=other_act_cfg,
                     norm_cfg=norm_cfg,

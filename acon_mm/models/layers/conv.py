@@ -16,8 +16,9 @@ class ConvNormAct(nn.Module):
     Args:
         in_channels: The number of input channels.
         out_channels: The number of output channels.
-        kernel_size: The size of the kernel, odd; the padding is half of it.
+        kernel_size: The size of the kernel, odd; the padding is half of it, times the dilation.
         stride: The stride of the convolution.
+        dilation: The dilation of the convolution.
         groups: The number of groups of the convolution.
         norm_cfg: The config of the norm. None for no norm; the convolution then has a bias.
         act_cfg: The config of the activation, None for none.
@@ -37,6 +38,7 @@ class ConvNormAct(nn.Module):
         kernel_size: int,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         norm_cfg: dict | None = dict(type='BN'),  # noqa: B006
         act_cfg: dict | None = None,
@@ -47,7 +49,8 @@ class ConvNormAct(nn.Module):
             out_channels,
             kernel_size,
             stride=stride,
-            padding=kernel_size // 2,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
             groups=groups,
             bias=norm_cfg is None,
         )

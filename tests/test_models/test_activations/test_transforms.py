@@ -58,7 +58,16 @@ def bottleneck(kind: str) -> nn.Module:
 
 def shuffle_block(kind: str) -> nn.Module:
     cfg = dict(type=kind)
-    block = ShuffleBlock(8, 8, stride=1, act_cfg=cfg, other_act_cfg=cfg, norm_cfg=dict(type='BN'))
+    block = ShuffleBlock(
+        8,
+        8,
+        first=False,
+        stride=1,
+        dilation=1,
+        act_cfg=cfg,
+        other_act_cfg=cfg,
+        norm_cfg=dict(type='BN'),
+    )
     return randomise(block)
 
 

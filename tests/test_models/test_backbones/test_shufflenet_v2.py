@@ -147,6 +147,24 @@ def test_parameters_and_multiply_accumulates_are_those_of_tables_2_and_8(
     assert abs((sum(total) + 1000 * channels) / 1e6 / flops - 1) < 0.02
 
 
+@pytest.mark.parametrize('output_stride', [8, 16])
+def test_a_dilated_network_is_the_strided_one_at_more_pixels(output_stride):
+    torch.manual_seed(0)
+    nets = [
+        AconShuffleNetV2(0.5, act_cfg=ACON_C, output_stride=s, out_indices=(0, 1, 2, 3))
+        for s in (output_stride, 32)
+    ]
+    nets[0].load_state_dict(randomise_norms(nets[1]).state_dict())
+    x = torch.rand(1, 3, 96, 160, dtype=torch.float64)
+    with torch.no_grad():
+        dense, strided = (net.double().eval()(x) for net in nets)
+    for stride, out, reference in zip((8, 16, 32, 32), dense, strided, strict=True):
+        step = stride // min(stride, output_stride)
+        assert [out.shape[2], out.shape[3]] == [96 * step // stride, 160 * step // stride]
+        assert reference.std() > 0.01, 'the comparison would be empty'
+        torch.testing.assert_close(out[..., ::step, ::step], reference, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(('placement', 'count'), [('all', 37), ('one', 16)])
 def test_the_placement_says_which_activations_are_replaced(placement, count):
     net = AconShuffleNetV2(0.5, act_cfg=META8, placement=placement)
@@ -203,6 +221,7 @@ def test_an_init_cfg_replaces_the_first_values():
     [
         (dict(widen_factor=0.7), 'widen_factor must be one of 0.5, 1.0, 1.5, 2.0, but it is 0.7'),
         (dict(placement='two'), "placement must be one of 'one', 'all', but it is 'two'"),
+        (dict(output_stride=4), 'output_stride must be one of 8, 16, 32, but it is 4'),
         (dict(se_ratio=0), 'se_ratio must be None or a positive integer, but it is 0'),
         (dict(out_indices=(4,)), 'out_indices must be one of 0, 1, 2, 3, but it is 4'),
         (dict(frozen_stages=5), 'frozen_stages must be one of -1, 0, 1, 2, 3, 4, but it is 5'),

@@ -1,0 +1,117 @@
+"""Refuse a pretrained checkpoint that does not fit, before any of it is loaded.
+
+mmengine's ``init_cfg=dict(type='Pretrained')`` loads what has a name and a shape in common, logs
+the rest and goes on; a run then trains for days from a backbone that is half random. The rule
+here:
+
+- all that the checkpoint holds of the backbone has its place in it, in the same shape;
+- all that the backbone holds is in the checkpoint, except for parameters of activations, which
+  then start from their own first values, with a warning.
+
+So weights of the same network with ReLU start an ACON network, those of ACON-A one with ACON-C;
+the other way round, and between depths, widths and reductions, a checkpoint is refused.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from acon_mm.engine.errors import UserError
+from acon_mm.models.activations.acon import ChannelActivation
+
+_SHOWN = 3
+
+
+class PretrainedMismatchError(UserError):
+    """The checkpoint of an ``init_cfg`` belongs to another network; nothing of it was loaded."""
+
+
+def check_pretrained(backbone: BaseModule) -> None:
+    """Check that the checkpoint of a backbone's ``init_cfg`` fits, if it names one.
+
+    Call it before ``init_weights``. Where only parameters of activations are missing, a warning
+    names these activations.
+
+    Args:
+        backbone: The backbone, whose ``init_cfg`` is looked at.
+
+    Raises:
+        PretrainedMismatchError: If the checkpoint does not fit by the rule of this module. One
+            sentence, with the keys that are missing, unexpected or of another shape: the first
+            three of each kind and how many there are.
+    """
+    cfgs = backbone.init_cfg or ()
+    for cfg in [cfgs] if isinstance(cfgs, Mapping) else cfgs:
+        kind = cfg.get('type')
+        if getattr(kind, '__name__', kind) in ('Pretrained', 'PretrainedInit'):
+            state = _backbone_state(backbone, cfg['checkpoint'], cfg.get('prefix'))
+            _compare(backbone, state, cfg['checkpoint'])
+
+
+def _backbone_state(backbone: nn.Module, path: str, prefix: str | None) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint that mmengine would load, by their names in it."""
+    content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    state = content.get('state_dict', content)
+    if prefix is not None:
+        start = prefix if prefix.endswith('.') else f'{prefix}.'
+        state = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+        if not state:
+            raise PretrainedMismatchError(
+                f'init_cfg names the prefix {prefix!r}, with which no key of {str(path)!r} '
+                'starts; give that of the backbone, or leave it away for a backbone alone'
+            )
+        return state
+    state = {k.removeprefix('module.'): v for k, v in state.items()}
+    # Whatever else the file holds, such as a classifier, is another part of that model.
+    children = {name for name, _ in backbone.named_children()}
+    return {k: v for k, v in state.items() if k.partition('.')[0] in children}
+
+
+def _compare(backbone: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
+    expected = backbone.state_dict()
+    # mmengine does not miss it either: a counter that old checkpoints lack.
+    missing = [k for k in expected if k not in state and not k.endswith('num_batches_tracked')]
+    own = _activation_keys(backbone)
+    found = {
+        'missing': [k for k in missing if k not in own],
+        'unexpected': [k for k in state if k not in expected],
+        'of another shape': [
+            f'{k} ({tuple(state[k].shape)} instead of {tuple(expected[k].shape)})'
+            for k in expected
+            if k in state and state[k].shape != expected[k].shape
+        ],
+    }
+    wrong = [f'{kind}: {_listed(keys)}' for kind, keys in found.items() if keys]
+    if wrong:
+        raise PretrainedMismatchError(
+            f'init_cfg names {str(path)!r}, which does not fit {type(backbone).__name__} '
+            f'({"; ".join(wrong)}); give a checkpoint of the same network with the same '
+            'activation or with ReLU'
+        )
+    if missing:
+        names = list(dict.fromkeys(own[k] for k in missing))
+        print_log(
+            f'{str(path)!r} lacks {len(missing)} parameters of {len(names)} '
+            f'activations, which start from their first values: {", ".join(names)}',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _activation_keys(backbone: nn.Module) -> dict[str, str]:
+    """Return the names of all parameters and buffers of activations, with the activation's."""
+    return {
+        f'{name}.{key}': name
+        for name, module in backbone.named_modules()
+        if isinstance(module, ChannelActivation)
+        for key in module.state_dict()
+    }
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = len(keys) - _SHOWN
+    return ', '.join(keys[:_SHOWN]) + (f' and {more} more' if more > 0 else '')

@@ -1,0 +1,7 @@
+_base_ = './pspnet_r18_relu_digits.py'
+
+pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_swish_digits/epoch_3.pth}}'
+
+model = dict(
+    backbone=dict(act_cfg=dict(type='acon_mm.AconA'), init_cfg=dict(checkpoint=pretrained))
+)

@@ -6,7 +6,7 @@ _base_ = './pspnet_r50_relu.py'
 pretrained = '{{$ACON_MM_PRETRAINED:work_dirs/resnet18_relu_digits/epoch_3.pth}}'
 
 num_classes = 11  # ten digits and the background
-# The heads tell the digits apart within 500 iterations if the background, nine tenths of the
+# The heads tell the digits apart within 550 iterations if the background, nine tenths of the
 # pixels, counts less, their last layer starts with larger weights and, below, they take larger
 # steps. By mmseg's own values they find the ink by then and take all of it for background.
 class_weight = [1.0] * 10 + [0.3]
@@ -81,7 +81,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-max_iters = 500
+max_iters = 550
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 # AdamW instead of SGD: the fresh heads have to catch up with the backbone in few steps.
 optim_wrapper = dict(

@@ -17,6 +17,9 @@ _KEYS = {
     'mIoU': ('mIoU', lambda value: value),
 }
 
+# What pycocotools reports where the data hold no object of that size.
+_NOTHING_TO_FIND = -1
+
 
 def measured_metrics(model: str, work_dirs: Sequence[str | os.PathLike]) -> dict[str, float]:
     """Return what the latest run of a model measured.
@@ -41,7 +44,7 @@ def measured_metrics(model: str, work_dirs: Sequence[str | os.PathLike]) -> dict
                 found = {
                     metric: round(convert(record[key]), 2)
                     for metric, (key, convert) in _KEYS.items()
-                    if key in record
+                    if key in record and record[key] != _NOTHING_TO_FIND
                 }
                 if found:
                     return found

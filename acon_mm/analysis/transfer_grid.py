@@ -105,11 +105,10 @@ def run_grid(
             result = run_step(step, execute, tools, describe_commit(tools))
             times.add(step, result)
             left.pop(0)
+            _write_summary(chain)
             say(f'{head}: {duration(result["seconds"])}{_metrics(result)}; {_left(times, left)}')
-        for chain in chains:
-            summary = summarise(chain)
-            if summary is not None:
-                write_json(summary, chain.folder / SUMMARY)
+        for chain in chains:  # one that was killed as it ended may lack it
+            _write_summary(chain)
     if left:
         say(
             f'No step starts after {limit_minutes:g} min: {_left(times, left)}. The same command '
@@ -162,6 +161,12 @@ def summarise(chain: Chain) -> dict | None:
         'resumed': any(result['resumed'] for result in results.values()),
         'commits': sorted({result['commit'] or 'unknown' for result in results.values()}),
     }
+
+
+def _write_summary(chain: Chain) -> None:
+    summary = summarise(chain)
+    if summary is not None:
+        write_json(summary, chain.folder / SUMMARY)
 
 
 def label(chain: Chain, step: Step) -> str:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from acon_mm.analysis import Row, Table, fill_tables, format_tables, paper_table, paper_tables
+from acon_mm.analysis.runs import measured_metrics
 from acon_mm.engine import UserError
 
 NUMBERS = (2, 3, 4, 5, 6, 7, 8, 9, 10)
@@ -130,6 +131,16 @@ def test_the_last_epoch_of_the_latest_run_is_what_was_measured(tmp_path):
     assert measured(tmp_path) == 39
     write_run(run, '20250103_000000')  # a run that stopped before its first validation
     assert measured(tmp_path) == 39
+
+
+def test_sizes_that_no_object_of_the_data_has_are_not_measured(tmp_path):
+    """pycocotools reports an average precision of -1 for them."""
+    run = tmp_path / 'retinanet_r50_relu' / '20250101_000000'
+    run.mkdir(parents=True)
+    logged = {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_s': 0.25, 'coco/bbox_mAP_l': -1.0}
+    (run / f'{run.name}.json').write_text(json.dumps(logged))
+    found = measured_metrics('retinanet_r50_relu', [tmp_path])
+    assert found == {'box AP': 0, 'box AP small': 25}
 
 
 def test_a_measured_error_stands_in_a_column_of_its_own(tmp_path):

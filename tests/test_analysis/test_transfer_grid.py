@@ -134,6 +134,12 @@ def test_a_finished_chain_leaves_a_summary(tmp_path):
     assert len(list(tmp_path.glob('*/*/summary.json'))) == 4
 
 
+def test_a_chain_that_ended_before_the_grid_was_interrupted_has_its_summary(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, FakeExecute(stop={9: KeyboardInterrupt()}))
+    assert [path.parent.parent.name for path in tmp_path.glob('*/*/summary.json')] == ['relu']
+
+
 def test_what_is_run_dry_is_what_is_missing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, FakeExecute(stop={4: KeyboardInterrupt()}))

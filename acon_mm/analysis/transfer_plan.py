@@ -34,6 +34,7 @@ class Preset:
         configs: By task, the path of a config below ``configs/`` with ``{}`` in the place of the
             activation.
         placement: Which activations of a block the configs replace.
+        init: What Meta-ACON's slopes start from in the configs.
         options: By task, values by dotted key that every step of it gets.
         flags: Flags of ``tools/train.py`` that every training gets.
         prepare: Script below ``tools/`` and its arguments that make the data; running it again
@@ -45,6 +46,7 @@ class Preset:
     name: str
     configs: Mapping[str, str]
     placement: str
+    init: str
     options: Mapping[str, Mapping] = field(default_factory=dict)
     flags: Sequence[str] = ()
     prepare: Sequence[str] = ()
@@ -127,6 +129,7 @@ PRESETS = {
             SEGMENTATION: 'segmentation/pspnet_r18_{}_digits.py',
         },
         placement='all',
+        init='normal',
         # Epochs, and iterations of the segmentor.
         options={CLASSIFICATION: _every(1), DETECTION: _every(1), SEGMENTATION: _every(100)},
         prepare=('dataset_converters/make_digit_scenes.py', '--out', 'data/digit_scenes'),
@@ -144,6 +147,7 @@ PRESETS = {
             SEGMENTATION: 'segmentation/pspnet_r50_{}.py',
         },
         placement='one',
+        init='paper',
         # The learning rates are those of eight GPUs.
         flags=('--auto-scale-lr',),
     ),
@@ -175,8 +179,12 @@ def ablation_variants(preset: Preset) -> list[Variant]:
     """
     act_cfg = 'model.backbone.act_cfg'
     placement = {'all': 'one', 'one': 'all'}[preset.placement]
+    init, slopes = {
+        'normal': ('paper', 'p₁ = 1 and p₂ = 0 at first'),
+        'paper': ('normal', 'p₁ and p₂ from N(0, 1)'),
+    }[preset.init]
     changes = {
-        'init_normal': ('p₁ and p₂ from N(0, 1)', {f'{act_cfg}.init': 'normal'}),
+        f'init_{init}': (slopes, {f'{act_cfg}.init': init}),
         'no_norm': ('no norm inside Meta-ACON', {f'{act_cfg}.norm_cfg': None}),
         f'placement_{placement}': (
             f'placement: {placement}',

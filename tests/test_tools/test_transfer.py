@@ -76,7 +76,7 @@ def test_a_dry_run_prints_every_command_and_makes_nothing(transfer_table, tmp_pa
     commands = [line for line in lines if not line.startswith('#')]
     assert len(commands) == 48
     assert sum('randomness.seed=6' in line for line in commands) == 24
-    assert sum('model.backbone.act_cfg.init=normal' in line for line in commands) == 12
+    assert sum('model.backbone.act_cfg.init=paper' in line for line in commands) == 12
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,7 +149,7 @@ def tiny(digit_scenes):
         },
     }
     merged = {task: {**digits.options[task], **options[task]} for task in options}
-    return Preset('tiny', digits.configs, digits.placement, merged)
+    return Preset('tiny', digits.configs, digits.placement, digits.init, merged)
 
 
 @pytest.mark.slow

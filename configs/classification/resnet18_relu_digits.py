@@ -14,7 +14,7 @@ val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 optim_wrapper = dict(
     type='mmengine.OptimWrapper',
-    optimizer=dict(type='mmengine.AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='mmengine.AdamW', lr=2e-3, weight_decay=0.05),
     # No weight decay on anything one-dimensional: the activations' p1, p2, beta, norms, biases.
     paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=10.0),

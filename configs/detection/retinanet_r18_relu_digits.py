@@ -88,7 +88,7 @@ train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 # AdamW instead of SGD: in 500 steps the fresh neck and head have to catch up with the backbone,
 # and AdamW gives each parameter a step of its own size.
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='mmengine.AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(_delete_=True, type='mmengine.AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [

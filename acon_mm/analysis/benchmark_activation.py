@@ -122,7 +122,7 @@ def measure_case(
     tasks, kept, failures = {COPY: feed.time_copy}, {}, {}
     for name in rows:
         try:
-            task = RowTask(ROWS[name].build(case.shape[1]), feed)
+            task = RowTask(ROWS[name].build(case.shape[1]), feed, ROWS[name].one_pixel)
             task()
             kept[name] = task.kept_bytes()
         except RuntimeError as error:
@@ -183,17 +183,22 @@ class RowTask:
         module: The activation, whose parameters are moved away from their first values, where a
             formula might be cheaper.
         feed: The map.
+        one_pixel: Whether the activation gets one pixel of the map alone.
     """
 
-    def __init__(self, module: nn.Module, feed: Feed) -> None:
+    def __init__(self, module: nn.Module, feed: Feed, one_pixel: bool = False) -> None:
         self.module = module.to(feed.device)
         self.feed = feed
+        self.x, self.gradient = feed.x, feed.gradient
+        if one_pixel:
+            self.x = feed.source[:1, :, :1, :1].clone().requires_grad_()
+            self.gradient = feed.gradient[:1, :, :1, :1].clone()
         dice = torch.Generator(feed.device).manual_seed(0)
         with torch.no_grad():
             for parameter in self.module.parameters():
                 noise = torch.randn(parameter.shape, generator=dice, device=feed.device)
                 parameter += 0.25 * noise
-        self.leaves = [feed.x, *self.module.parameters()]
+        self.leaves = [self.x, *self.module.parameters()]
 
     def __call__(self) -> dict[str, float]:
         """Run once each way and return the seconds of each of :data:`PHASES`."""
@@ -212,7 +217,7 @@ class RowTask:
         start = clock.stamp()
         y = self.forward()
         forward = clock.seconds(start, clock.stamp())
-        gradient = self.feed.gradient.to(y.dtype)
+        gradient = self.gradient.to(y.dtype)
         start = clock.stamp()
         gradients = torch.autograd.grad(y, self.leaves, gradient)
         backward = clock.seconds(start, clock.stamp())
@@ -223,7 +228,7 @@ class RowTask:
     def forward(self) -> Tensor:
         """Apply the activation as a network would."""
         with self.feed.autocast():
-            return self.module(self.feed.x)
+            return self.module(self.x)
 
     def kept_bytes(self) -> int:
         """Return the bytes that the graph keeps for the backward pass."""

@@ -29,12 +29,15 @@ class Row:
         passes: How many times the bytes of its input it has to read and write at least, forward
             and backward.
         every: It runs in every this many rounds.
+        one_pixel: Whether it gets a map of one sample and one pixel instead, beside the map that
+            the others get: what is left is the cost of a call, whatever the map's size.
     """
 
     label: str
     build: Callable[[int], nn.Module]
     passes: tuple[int, int] = (2, 3)
     every: int = 1
+    one_pixel: bool = False
 
 
 REFERENCE = 'silu'
@@ -46,6 +49,7 @@ SELDOM = 3
 # Meta-ACON reads its input once more, for the mean; its backward pass reads the input and the
 # gradient twice, since the mean's gradient is known only after the switching factor's.
 META = (3, 5)
+NOTHING = (0, 0)
 
 ROWS = {
     'relu': Row('ReLU', lambda channels: nn.ReLU()),
@@ -60,6 +64,8 @@ ROWS = {
     ),
     'aconc': Row('ACON-C', AconC),
     'metaacon': Row('Meta-ACON', MetaAcon, META),
+    'silu_call': Row('SiLU, one pixel', lambda channels: nn.SiLU(), NOTHING, one_pixel=True),
+    'aconc_call': Row('ACON-C, one pixel', AconC, NOTHING, one_pixel=True),
 }
 
 

@@ -85,6 +85,23 @@ def test_every_eager_row_is_measured_on_every_kind_of_map(dtype, layout):
     assert int(found.kept_maps('published_aconc')) == (4 if dtype == 'fp32' else 7)
 
 
+def test_a_row_of_one_pixel_has_the_dtype_and_the_channels_of_the_map_and_nothing_to_move():
+    seen = []
+
+    class Seen(nn.Module):
+        def forward(self, x):
+            seen.append((tuple(x.shape), x.dtype, x.requires_grad))
+            return x * 2
+
+    feed = Feed(Case(CASE.shape, 'bf16', 'channels_last'), 'cpu', CountingClock())
+    RowTask(Seen(), feed, one_pixel=True)()
+    assert set(seen) == {((1, CASE.shape[1], 1, 1), torch.bfloat16, True)}
+    assert ROWS['silu_call'].one_pixel
+    assert ROWS['aconc_call'].one_pixel
+    call = {'aconc_call': (1, 1, 1, 2)}
+    assert result(**call).bandwidth('aconc_call', 'both') == 0
+
+
 def test_a_row_that_cannot_run_is_left_out_and_says_why(monkeypatch):
     class Compiled(nn.Module):
         def forward(self, x):

@@ -13,6 +13,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from .formula import acon_gradients
+
 
 def _load() -> tuple[ModuleType | None, str]:
     """Return the module of this CPU and the name of its instruction set, or None and a reason."""
@@ -37,6 +39,11 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 _module, _name_or_reason = _load()
+if _module is not None:
+    _module.set_differentiable_gradients(acon_gradients)
+    # ACON of x, p1, p2 and beta as an autograd function that keeps them, as autograd.py has it for
+    # the other kernels; None for parameters that are not as forward wants them.
+    apply = _module.apply
 
 
 def why_unavailable() -> str | None:

@@ -7,9 +7,10 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from acon_mm.models import AconA, AconC, MetaAcon
-from acon_mm.ops import acon, plain_kernel, spatial_mean
+from acon_mm.ops import acon, cpu_kernel, plain_kernel, spatial_mean
 from acon_mm.ops.autograd import acon_by_kernel
 from acon_mm.ops.backends import choose_kernel
+from acon_mm.ops.formula import acon_formula
 from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
 
 needs_cpu_kernel = pytest.mark.skipif(
@@ -48,13 +49,54 @@ def test_the_input_is_the_only_map_that_is_kept(cls, layout, autocast):
     assert len(published) > 1  # the measure sees more where there is more
 
 
+KERNELS = [
+    pytest.param(plain_kernel, id='plain'),
+    pytest.param(cpu_kernel, id='cpu', marks=needs_cpu_kernel),
+]
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
 @pytest.mark.parametrize('beta_shape', [(3,), (2, 3)])
-def test_gradients_of_the_plain_kernel_equal_finite_differences(beta_shape):
+def test_gradients_by_a_kernel_equal_finite_differences(beta_shape, kernel):
     torch.manual_seed(0)
     shapes = [(2, 3, 4, 5), (3,), (3,), beta_shape]
     args = [torch.randn(s, dtype=torch.double, requires_grad=True) for s in shapes]
-    assert gradcheck(lambda *args: acon_by_kernel(plain_kernel, *args), args)
-    assert gradgradcheck(lambda *args: acon_by_kernel(plain_kernel, *args), args)
+    assert gradcheck(lambda *args: acon_by_kernel(kernel, *args), args)
+    assert gradgradcheck(lambda *args: acon_by_kernel(kernel, *args), args)
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_parameters_of_any_strides_dtype_and_shape_that_fits_give_the_same(kernel):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5)
+    p1, p2, beta = torch.randn(3, 3)
+    expected = acon_formula(x, p1, p2, beta)
+    for other in (
+        torch.stack([p1, p1], 1)[:, 0],  # strided
+        p1.double(),
+        p1.view(1, 3, 1, 1),
+        p1.clone().requires_grad_(),
+        nn.Parameter(p1),
+    ):
+        torch.testing.assert_close(acon_by_kernel(kernel, x, other, p2, beta), expected)
+        torch.testing.assert_close(
+            acon_by_kernel(kernel, x, other, p2, beta.expand(2, 3)), expected
+        )
+    torch.testing.assert_close(
+        acon_by_kernel(kernel, x, 1.0, p2, beta), acon_formula(x, torch.ones(3), p2, beta)
+    )
+    with pytest.raises(ValueError, match='p1'):
+        acon_by_kernel(kernel, x, torch.ones(4), p2, beta)
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_a_map_that_was_overwritten_is_noticed_in_the_backward_pass(kernel):
+    x = torch.randn(2, 3, 4, 5)
+    p1, p2, beta = torch.randn(3, 3, requires_grad=True)
+    y = acon_by_kernel(kernel, x, p1, p2, beta)
+    x.zero_()
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        y.sum().backward()
 
 
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (2, 3, 7), (2, 3)])

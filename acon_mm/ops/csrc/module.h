@@ -4,6 +4,7 @@
 // of an inline function of the standard library, perhaps one that the CPU cannot run.
 
 #include "acon.h"
+#include "autograd.h"
 #include "meta.h"
 
 #include <torch/csrc/utils/pybind.h>
@@ -13,6 +14,14 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("torch_version") = TORCH_VERSION;
   m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
   m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
+  m.def("apply", &acon_mm::apply, py::call_guard<py::gil_scoped_release>());
+  m.def("set_differentiable_gradients", [](py::function function) {
+    acon_mm::differentiable_gradients() = [kept = function.release()](const auto&... tensors) {
+      py::gil_scoped_acquire gil;
+      using at::Tensor;
+      return kept(tensors...).template cast<std::tuple<Tensor, Tensor, Tensor, Tensor>>();
+    };
+  });
   m.def("meta_forward", &acon_mm::meta_forward, py::call_guard<py::gil_scoped_release>());
   m.def("meta_backward", &acon_mm::meta_backward, py::call_guard<py::gil_scoped_release>());
 }

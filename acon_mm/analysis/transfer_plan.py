@@ -135,8 +135,8 @@ PRESETS = {
         prepare=('dataset_converters/make_digit_scenes.py', '--out', 'data/digit_scenes'),
         data={'format': FORMAT, **asdict(BuildOptions())},
         seconds={
-            **{'pretrain': 230, 'detection': 370, 'segmentation': 340},
-            **{'pretrain_test': 15, 'detection_test': 25, 'segmentation_test': 20},
+            **{'pretrain': 110, 'detection': 235, 'segmentation': 230},
+            **{'pretrain_test': 10, 'detection_test': 20, 'segmentation_test': 15},
         },
     ),
     'paper': Preset(

@@ -14,20 +14,8 @@ from acon_mm.analysis.transfer_plan import (
     plan_chain,
 )
 from acon_mm.apis.config import build_runner, load_config
-from acon_mm.datasets import BuildOptions, build_digit_scenes
 
 RUNS = itertools.count()
-
-
-@pytest.fixture(scope='module')
-def digit_scenes(tmp_path_factory):
-    """DigitScenes of a few images."""
-    out = tmp_path_factory.mktemp('data') / 'digit_scenes'
-    options = BuildOptions(
-        num_train=20, num_val=4, num_train_crops=40, num_val_crops=10, image_size=96, crop_size=32
-    )
-    build_digit_scenes(out, options, log=lambda line: None)
-    return out
 
 
 def trained_images(task, activation, seed, digit_scenes, root):

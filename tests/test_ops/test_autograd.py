@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from acon_mm.models import AconA, AconC, MetaAcon
-from acon_mm.ops import acon, cpu_kernel, plain_kernel, spatial_mean
+from acon_mm.ops import acon, autograd, cpu_kernel, plain_kernel, spatial_mean
 from acon_mm.ops.autograd import acon_by_kernel
 from acon_mm.ops.backends import choose_kernel
 from acon_mm.ops.formula import acon_formula
@@ -87,6 +87,14 @@ def test_parameters_of_any_strides_dtype_and_shape_that_fits_give_the_same(kerne
     )
     with pytest.raises(ValueError, match='p1'):
         acon_by_kernel(kernel, x, torch.ones(4), p2, beta)
+
+
+@needs_cpu_kernel
+def test_what_modules_pass_needs_no_autograd_function_in_python(monkeypatch):
+    monkeypatch.setattr(autograd, '_Acon', None)
+    x = torch.randn(2, 3, 4, 5, requires_grad=True)
+    acon(x, *torch.randn(3, 3, requires_grad=True)).sum().backward()
+    assert x.grad is not None
 
 
 @pytest.mark.parametrize('kernel', KERNELS)

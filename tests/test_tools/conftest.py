@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from acon_mm.datasets import BuildOptions, build_digit_scenes
-
 ROOT = Path(__file__).parents[2]
 TOY_PROJECT = Path(__file__).parent / 'toy_project'
 
@@ -90,14 +88,3 @@ def toy_config(tmp_path, monkeypatch):
     path = tmp_path / 'toy.py'
     path.write_text(TOY_CONFIG)
     return path
-
-
-@pytest.fixture(scope='session')
-def digit_scenes(tmp_path_factory):
-    """A DigitScenes folder of a few images."""
-    out = tmp_path_factory.mktemp('data') / 'digit_scenes'
-    options = BuildOptions(
-        num_train=20, num_val=4, num_train_crops=40, num_val_crops=10, image_size=96, crop_size=32
-    )
-    build_digit_scenes(out, options, log=lambda line: None)
-    return out

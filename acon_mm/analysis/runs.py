@@ -51,6 +51,17 @@ def measured_metrics(model: str, work_dirs: Sequence[str | os.PathLike]) -> dict
     return {}
 
 
+def latest_test_record(work_dir: str | os.PathLike) -> dict:
+    """Return all that the latest test in a work dir logged at its end.
+
+    Returns:
+        By the keys of the log. Empty if no test has ended, or what it wrote cannot be read.
+    """
+    logs = sorted(p for p in Path(work_dir).glob('*/*.json') if p.stem == p.parent.name)
+    records = list(_records(logs[-1])) if logs else []
+    return records[-1] if records else {}
+
+
 def _records(path: Path) -> Iterator[dict]:
     """Yield the JSON objects of a file of lines; a run that was killed may leave half a line."""
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -72,7 +73,8 @@ def run_grid(
         chains: The chains.
         root: The folder that holds theirs. Only one process at a time may work in it.
         tools: The folder ``tools/``.
-        limit_minutes: No step is started later than this; None for no limit.
+        limit_minutes: No step is started later than this; None for no limit. With 0 nothing is
+            written, and another process may work in ``root``.
         execute: Runs a command.
         say: Receives lines of progress.
         clock: Returns seconds.
@@ -86,15 +88,16 @@ def run_grid(
     """
     times = StepTimes(dict(preset.seconds))
     steps = [(chain, step) for chain in chains for step in chain.steps]
-    left = []
-    for chain, step in steps:
-        result = step_result(step)
-        if result is None:
-            left.append((chain, step))
-        else:
-            times.add(step, result)
     total, start = len(steps), clock()
-    with _only_one(root):
+    # Looking at what is there needs no lock.
+    with contextlib.nullcontext() if limit_minutes == 0 else _only_one(root):
+        left = []
+        for chain, step in steps:
+            result = step_result(step)
+            if result is None:
+                left.append((chain, step))
+            else:
+                times.add(step, result)
         if left and preset.prepare and not _is_over(limit_minutes, start, clock):
             script, *arguments = preset.prepare
             execute([sys.executable, str(tools / script), *arguments], {}, root / 'data.log')
@@ -107,8 +110,9 @@ def run_grid(
             left.pop(0)
             _write_summary(chain)
             say(f'{head}: {duration(result["seconds"])}{_metrics(result)}; {_left(times, left)}')
-        for chain in chains:  # one that was killed as it ended may lack it
-            _write_summary(chain)
+        if limit_minutes != 0:
+            for chain in chains:  # one that was killed as it ended may lack it
+                _write_summary(chain)
     if left:
         say(
             f'No step starts after {limit_minutes:g} min: {_left(times, left)}. The same command '
@@ -220,7 +224,11 @@ def _is_over(limit_minutes: float | None, start: float, clock: Callable[[], floa
 
 @contextlib.contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; the lock goes with the process, however it ends."""
+    """Keep other processes out of a folder.
+
+    The lock goes with the process and the command it runs, however they end: a training that
+    outlives a killed grid holds it still.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with open(root / '.lock', 'w') as file:
         try:
@@ -229,4 +237,5 @@ def _only_one(root: Path) -> Iterator[None]:
             raise UserError(
                 f'another process works in {str(root)!r}; wait for it or give another --work-dir'
             ) from None
+        os.set_inheritable(file.fileno(), True)
         yield

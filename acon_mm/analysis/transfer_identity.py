@@ -28,6 +28,7 @@ _TRAINED_BY = (
 )
 _TESTED_BY = ('model', 'test_dataloader', 'test_evaluator', 'test_cfg')
 _CHECKPOINT = 'config.model.backbone.init_cfg.checkpoint'
+_RUN = 'run of the step before'
 _SHOWN = 3
 _ABSENT = 'absent'
 
@@ -89,10 +90,11 @@ def check_identity(step: Step) -> None:
     """Check that the folder of a step is free, or holds this very step.
 
     Raises:
-        UserError: If it holds another one; the message names the first keys that differ.
+        UserError: If it holds another one, and the message names the first keys that differ, or
+            one that started from a training that has been removed or done again since.
     """
     found = read_json(step.folder / 'identity.json')
-    wanted = step_identity(step)
+    wanted = _claim(step)
     remove = 'give another --work-dir, or remove the folder to run the step again'
     if found is None:
         if any((step.folder / name).is_file() for name in ('last_checkpoint', 'result.json')):
@@ -101,8 +103,13 @@ def check_identity(step: Step) -> None:
     if found == wanted:
         return
     keys = differing_keys(found, wanted)
+    if keys == [_RUN]:
+        raise UserError(
+            f'{str(step.folder)!r} started from a run of {step.after.name!r} that has been removed '
+            'or replaced since; remove this folder too, to run the step again'
+        )
     # The step before differs too wherever what they share does, and says less.
-    keys = [key for key in keys if key != 'after'] or keys
+    keys = [key for key in keys if key not in ('after', _RUN)] or keys
     shown = '; '.join(
         f'{k} {found.get(k, _ABSENT)!r}, not {wanted.get(k, _ABSENT)!r}' for k in keys[:_SHOWN]
     )
@@ -116,7 +123,14 @@ def check_identity(step: Step) -> None:
 def write_identity(step: Step) -> None:
     """Claim the folder of a step for it."""
     step.folder.mkdir(parents=True, exist_ok=True)
-    write_json(step_identity(step), step.folder / 'identity.json')
+    write_json(_claim(step), step.folder / 'identity.json')
+
+
+def _claim(step: Step) -> dict:
+    """Return the identity of a step with the very run it starts from, if that has ended."""
+    before = read_json(step.after.folder / 'result.json') if step.after else None
+    run = before and before.get('run')
+    return {**step_identity(step), **({_RUN: run} if run else {})}
 
 
 def _state(config: str) -> tuple:

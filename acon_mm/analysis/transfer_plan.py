@@ -114,6 +114,16 @@ class Chain:
     steps: Sequence[Step]
 
 
+# What the steps of a chain hand on, or get from its seed and folder.
+_OWN = {
+    'randomness.seed': 'give --seeds instead',
+    'work_dir': 'give --work-dir instead',
+    'load_from': 'the detector and the segmentor start from its classifier',
+    'model.backbone.init_cfg': 'the detector and the segmentor start from its classifier',
+    'resume': 'a step that was interrupted goes on by itself',
+}
+
+
 def _every(interval: int, **more) -> dict:
     """Write a checkpoint that often, so that little is lost; two, for one may be half written."""
     hook = 'default_hooks.checkpoint'
@@ -222,6 +232,9 @@ def plan_chain(
         options: More values by dotted key for the configs of all tasks, or, with a task and a dot
             before the key, of that one.
         processes: How many processes a step runs in; None for one without a launcher.
+
+    Raises:
+        UserError: If ``options`` names what the chain sets itself, such as the seed.
     """
     folder = root / variant.name / f'seed{seed}'
     steps: list[Step] = []
@@ -266,4 +279,8 @@ def _of_task(options: Mapping[str, object], task: str) -> dict:
             found[key] = value
         elif first == task and rest:
             found[rest] = value
+    for key in found:
+        for own, instead in _OWN.items():
+            if key == own or key.startswith(f'{own}.') or own.startswith(f'{key}.'):
+                raise UserError(f'options names {key!r}, which the chain sets itself; {instead}')
     return found

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from acon_mm.engine import UserError
 
@@ -27,38 +27,39 @@ class TransferRow:
         variant: The name of the variant.
         title: How the table calls it.
         metrics: In percent, by metric and seed.
-        difference: The paired difference of the first metric to the baseline; None for the
-            baseline itself and without a common seed.
+        differences: The paired differences of the first metric to the baselines, by their
+            variants; None for the row itself and without a common seed.
     """
 
     variant: str
     title: str
     metrics: dict[str, dict[int, float]]
-    difference: Difference | None = None
+    differences: dict[str, Difference | None] = field(default_factory=dict)
 
 
 def transfer_rows(
-    task: str, chains: Sequence[Chain], baseline: str | None = None
+    task: str, chains: Sequence[Chain], baselines: Sequence[str] = ()
 ) -> list[TransferRow]:
     """Collect what the finished tests of a task measured.
 
     Args:
         task: One of the tasks.
         chains: The chains, whether they are finished or not.
-        baseline: The variant that others are compared with. Defaults to the first.
+        baselines: The variants that others are compared with. Defaults to the first.
 
     Returns:
         A row a variant, in the order of the chains.
 
     Raises:
-        UserError: If no chain has the variant ``baseline``.
+        UserError: If no chain has one of the variants ``baselines``.
     """
     names = list(dict.fromkeys(chain.variant.name for chain in chains))
-    baseline = names[0] if baseline is None else baseline
-    if baseline not in names:
-        raise UserError(
-            f'baseline={baseline!r} is none of the rows; use one of {", ".join(names)}'
-        )
+    baselines = list(dict.fromkeys(baselines)) or names[:1]
+    for baseline in baselines:
+        if baseline not in names:
+            raise UserError(
+                f'baseline {baseline!r} is none of the rows; use some of {", ".join(names)}'
+            )
     metrics = METRICS[task]
     rows = {}
     for chain in chains:
@@ -70,54 +71,54 @@ def transfer_rows(
         for metric in metrics:
             if metric in measured:
                 row.metrics[metric][chain.seed] = measured[metric]
-    reference = rows[baseline].metrics[metrics[0]]
-    for name, row in rows.items():
-        if name != baseline:
-            row.difference = paired_difference(row.metrics[metrics[0]], reference)
+    for baseline in baselines:
+        reference = rows[baseline].metrics[metrics[0]]
+        for name, row in rows.items():
+            own = row.metrics[metrics[0]]
+            row.differences[baseline] = (
+                None if name == baseline else paired_difference(own, reference)
+            )
     return list(rows.values())
 
 
-def format_report(chains: Sequence[Chain], baseline: str | None = None, kind: str = 'text') -> str:
+def format_report(
+    chains: Sequence[Chain], baselines: Sequence[str] = (), kind: str = 'text'
+) -> str:
     """Write the tables of all tasks.
 
     Args:
         chains: The chains, whether they are finished or not.
-        baseline: The variant that others are compared with. Defaults to the first.
+        baselines: The variants that others are compared with. Defaults to the first.
         kind: ``'text'`` or ``'markdown'``, which differ in the titles, or ``'json'``.
 
     Returns:
         The text, without a line break at its end.
 
     Raises:
-        UserError: If ``baseline`` or ``kind`` is unknown.
+        UserError: If one of ``baselines`` or ``kind`` is unknown.
     """
     if kind not in ('text', 'markdown', 'json'):
         raise UserError(f'kind={kind!r} is unknown; use text, markdown or json')
-    tables = {task: transfer_rows(task, chains, baseline) for task in TITLES}
+    tables = {task: transfer_rows(task, chains, baselines) for task in TITLES}
     if kind == 'json':
         rows = {task: [asdict(row) for row in found] for task, found in tables.items()}
         return json.dumps(rows, indent=2, ensure_ascii=False)
     mark = '**' if kind == 'markdown' else ''
     parts = [
-        f'{mark}{TITLES[task]}{mark}\n\n{_table(found, baseline)}'
+        f'{mark}{TITLES[task]}{mark}\n\n{_table(found)}'
         for task, found in tables.items()
     ]
     return '\n\n'.join([*parts, _footnote(chains)])
 
 
-def _table(rows: Sequence[TransferRow], baseline: str | None) -> str:
+def _table(rows: Sequence[TransferRow]) -> str:
     first, *others = rows[0].metrics
     seeds = sorted({seed for row in rows for seed in row.metrics[first]})
     named = {row.variant: row.title for row in rows}
-    reference = named[baseline or rows[0].variant]
-    header = [
-        first,
-        *(f'seed {seed}' for seed in seeds),
-        'mean ± sd',
-        f'− {reference}',
-        '95 % interval',
-        *others,
-    ]
+    header = [first, *(f'seed {seed}' for seed in seeds), 'mean ± sd']
+    for baseline in rows[0].differences:
+        header += [f'− {named[baseline]}', '95 % interval']
+    header += others
     lines = []
     for row in rows:
         values = row.metrics[first]
@@ -126,7 +127,7 @@ def _table(rows: Sequence[TransferRow], baseline: str | None) -> str:
                 row.title,
                 *(_number(values.get(seed)) for seed in seeds),
                 _spread(values.values()),
-                *_compared(row.difference),
+                *(cell for found in row.differences.values() for cell in _compared(found)),
                 *(_spread(row.metrics[metric].values()) for metric in others),
             ]
         )

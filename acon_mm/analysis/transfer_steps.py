@@ -8,12 +8,13 @@ import shlex
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from acon_mm.engine import UserError
 
-from .runs import measured_metrics
+from .runs import latest_test_record, measured_metrics
 from .transfer_files import read_json, write_json
 from .transfer_identity import PRETRAINED, check_identity, check_unchanged, write_identity
 from .transfer_plan import DETECTION, METRICS, Step
@@ -28,7 +29,8 @@ def step_result(step: Step) -> dict | None:
 
     Returns:
         ``seconds`` of the run (after a resume: of its last part), ``resumed``, ``commit``, and
-        ``checkpoint`` (training) or ``metrics`` (test).
+        ``checkpoint`` and ``run``, the name of this very training (training), or ``metrics``
+        (test).
 
     Raises:
         UserError: If the folder holds a step with another identity.
@@ -74,6 +76,7 @@ def run_step(step: Step, execute: Execute, tools: Path, commit: str | None = Non
             for older in set(step.folder.glob(f'{kind}_*.pth')) - {checkpoint}:
                 older.unlink()  # it was there for a resume
         result['checkpoint'] = checkpoint.name
+        result['run'] = uuid.uuid4().hex[:16]
     write_json(result, step.folder / 'result.json')
     return result
 
@@ -107,9 +110,9 @@ def step_command(step: Step, tools: Path) -> list[str]:
 def shell_line(step: Step, tools: Path) -> str:
     """Write the command of a step, with its environment, as one for a shell."""
     words = step_command(step, tools)
-    line = ' '.join(word if word.startswith('"$(') else shlex.quote(word) for word in words)
+    line = ' '.join(map(_quoted, words))
     if step.after and not step.is_test:
-        line = f'{PRETRAINED}={_checkpoint_argument(step.after)} {line}'
+        line = f'{PRETRAINED}={_quoted(_checkpoint_argument(step.after))} {line}'
     return line
 
 
@@ -153,6 +156,7 @@ def execute_command(
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**defaults, **os.environ, **environment},
+            close_fds=False,  # the lock of the grid lasts as long as what it started
         )
         try:
             status = process.wait()
@@ -172,9 +176,10 @@ def _tested_metrics(step: Step) -> dict[str, float]:
     metrics = measured_metrics(Path(step.config).stem, [step.folder])
     if metrics:
         return metrics
-    # mmdet computes none for a detector that finds nothing in any image.
-    ended = any(path.stem == path.parent.name for path in step.folder.glob('*/*.json'))
-    if step.task == DETECTION and ended:
+    # mmdet computes none for a detector that finds nothing in any image: the log then holds how
+    # long the test took, and that alone.
+    logged = latest_test_record(step.folder).keys()
+    if step.task == DETECTION and logged and logged <= {'data_time', 'time'}:
         return dict.fromkeys(METRICS[DETECTION], 0.0)
     raise UserError(f'the step in {str(step.folder)!r} left no metrics; its log says why')
 
@@ -183,6 +188,11 @@ def _checkpoint_argument(step: Step) -> str:
     if (step.folder / 'result.json').is_file():
         return str(last_checkpoint(step))
     return f'"$(cat {shlex.quote(str(step.folder / "last_checkpoint"))})"'
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, unless it is one that the shell is to replace."""
+    return word if word.startswith('"$(') else shlex.quote(word)
 
 
 def _written(value: object) -> str:

@@ -3,8 +3,11 @@
 import fcntl
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +162,54 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
         with pytest.raises(UserError, match='another process works in'):
             run(tmp_path, FakeExecute())
     assert run(tmp_path, FakeExecute()) == 0
+
+
+def test_what_is_there_can_be_looked_at_while_another_process_works(tmp_path):
+    run(tmp_path, FakeExecute())
+    summary = tmp_path / 'relu' / 'seed0' / 'summary.json'
+    summary.unlink()
+    with open(tmp_path / '.lock', 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run(tmp_path, FakeExecute(), limit_minutes=0) == 0
+    assert not summary.exists()
+
+
+def test_a_training_that_outlives_a_killed_grid_keeps_others_out(tmp_path):
+    tools, root = tmp_path / 'tools', tmp_path / 'grid'
+    tools.mkdir()
+    pid = tmp_path / 'pid'
+    (tools / 'train.py').write_text(
+        f'import os, time\nopen({str(pid)!r}, "w").write(str(os.getpid()))\ntime.sleep(300)\n'
+    )
+    script = (
+        'import sys; from dataclasses import replace; from pathlib import Path\n'
+        f'sys.path.insert(0, {str(Path(__file__).parent)!r})\n'
+        'from transfer_fake import PRESETS, plan\n'
+        'from acon_mm.analysis.transfer_grid import run_grid\n'
+        'preset = replace(PRESETS["digits"], prepare=None)\n'
+        f'root, tools = Path({str(root)!r}), Path({str(tools)!r})\n'
+        'run_grid(preset, plan(root), root, tools)\n'
+    )
+    grid = subprocess.Popen([sys.executable, '-c', script])
+    try:
+        while not (pid.exists() and pid.read_text()):
+            assert grid.poll() is None
+            time.sleep(0.1)
+        grid.kill()
+        grid.wait()
+        with pytest.raises(UserError, match='another process works in'):
+            run(root, FakeExecute())
+    finally:
+        grid.kill()
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+    for patience in reversed(range(100)):  # the killed training may not be cleared away yet
+        try:
+            assert run(root, FakeExecute()) == 0
+            break
+        except UserError:
+            assert patience
+            time.sleep(0.1)
 
 
 def test_a_changed_grid_is_refused_before_anything_runs(tmp_path):

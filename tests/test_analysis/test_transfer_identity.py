@@ -1,11 +1,13 @@
 """A step is never taken for another: not with other settings, not after another classifier."""
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from acon_mm.analysis import transfer_identity
 from acon_mm.analysis.transfer_identity import PRETRAINED, differing_keys, step_identity
 from acon_mm.analysis.transfer_steps import run_step, step_result
 from acon_mm.engine import UserError
@@ -57,9 +59,28 @@ def test_what_is_logged_and_kept_is_no_part_of_the_identity(tmp_path):
 
 
 def test_a_checkpoint_that_the_environment_names_changes_nothing(tmp_path, monkeypatch):
-    expected = step_identity(steps(tmp_path)['detection'])
+    step = steps(tmp_path)['detection']
     monkeypatch.setenv(PRETRAINED, 'mine.pth')
-    assert step_identity(steps(tmp_path)['detection']) == expected
+    transfer_identity._read.cache_clear()  # or the config would not be read
+    assert 'mine.pth' not in str(step_identity(step))
+    assert 'mine.pth' not in str(transfer_identity._read(step.config, ()))
+
+
+@pytest.mark.parametrize('again', [False, True])
+def test_what_started_from_a_training_that_was_removed_or_replaced_is_refused(pretrained, again):
+    found = steps(pretrained)
+    names = ('pretrain_test', 'detection', 'detection_test')
+    for name in names:
+        run_step(found[name], FakeExecute(), TOOLS)
+    shutil.rmtree(found['pretrain'].folder)
+    if again:
+        run_step(found['pretrain'], FakeExecute(), TOOLS)
+    for name in names[:2]:
+        message = rf"{name}' started from a run of 'pretrain' that has been removed or replaced"
+        with pytest.raises(UserError, match=message):
+            step_result(found[name])
+    # Its detector is there; the chain is refused by the detector itself.
+    assert step_result(found['detection_test'])['metrics']
 
 
 def test_a_folder_that_nobody_described_is_refused(pretrained):

@@ -85,6 +85,23 @@ def test_options_reach_all_tasks_or_the_one_they_name(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ('key', 'instead'),
+    [
+        ('randomness.seed', 'give --seeds'),
+        ('work_dir', 'give --work-dir'),
+        ('detection.load_from', 'start from its classifier'),
+        ('segmentation.model.backbone.init_cfg.checkpoint', 'start from its classifier'),
+        ('model.backbone', 'start from its classifier'),
+        ('resume', 'goes on by itself'),
+    ],
+)
+def test_what_the_chain_sets_itself_is_refused_as_an_option(tmp_path, key, instead):
+    own = key.partition('.')[2] if key.startswith(('detection', 'segmentation')) else key
+    with pytest.raises(UserError, match=f'options names {own!r}, .*{instead}'):
+        plan(tmp_path, options={key: 1})
+
+
 def test_an_unknown_activation_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match="'mish', which is unknown; use some of relu, swish"):
         activation_variants(['relu', 'mish'])

@@ -24,11 +24,18 @@ ABOVE = {
     ('metaacon', 'seed1'): 2.25,
     ('metaacon', 'seed2'): 2.75,
 }
+# The same for the box AP, as a fraction.
+DETECTED = {
+    ('metaacon', 'seed0'): 0.01,
+    ('metaacon', 'seed1'): -0.005,
+    ('metaacon', 'seed2'): 0.007,
+}
 SEEDS = (0, 1, 2)
 
 
 def change(folder):
-    return ABOVE[folder.parts[-3:-1]] if folder.name == 'segmentation_test' else 0
+    above = {'segmentation_test': ABOVE, 'detection_test': DETECTED}.get(folder.name, {})
+    return above.get(folder.parts[-3:-1], 0)
 
 
 @pytest.fixture
@@ -57,20 +64,29 @@ def test_a_row_shows_mean_deviation_difference_and_interval_of_its_seeds(chains)
 
 def test_an_interval_with_0_inside_has_no_star(chains):
     meta = table(format_report(chains), 'Table 9 in small: the detector')[3]
-    assert meta[5:7] == ['+0.00', '+0.00 to +0.00']
+    expected = stats.ttest_1samp([1.0, -0.5, 0.7], 0).confidence_interval(0.95)
+    assert meta[5:7] == ['+0.40', f'{expected.low:+.2f} to {expected.high:+.2f}']
 
 
 def test_the_detectors_table_has_the_papers_three_metrics(chains):
     header, _, relu, _ = table(format_report(chains), 'Table 9 in small: the detector')
     assert (header[0], *header[-2:]) == ('box AP', 'box AP@50', 'box AP@75')
-    assert relu[-2:] == ['75.00 ± 0.00', '62.50 ± 0.00']
+    assert (relu[1], *relu[-2:]) == ('50.00', '75.00 ± 0.00', '62.50 ± 0.00')
 
 
 def test_any_row_can_be_the_baseline(chains):
-    _, _, relu, meta = table(format_report(chains, 'metaacon'), 'Table 10 in small: the segmentor')
+    title = 'Table 10 in small: the segmentor'
+    _, _, relu, meta = table(format_report(chains, ['metaacon']), title)
     assert (relu[5], meta[5]) == ('-2.00', '–')
-    with pytest.raises(UserError, match="baseline='mish' is none of the rows; use one of relu"):
-        transfer_rows(DETECTION, chains, 'mish')
+    with pytest.raises(UserError, match="baseline 'mish' is none of the rows; use some of relu"):
+        transfer_rows(DETECTION, chains, ['relu', 'mish'])
+
+
+def test_rows_can_be_compared_with_several(chains):
+    text = format_report(chains, ['relu', 'metaacon'])
+    header, _, relu, meta = table(text, 'Table 10 in small: the segmentor')
+    assert header[5:] == ['− ReLU', '95 % interval', '− Meta-ACON', '95 % interval']
+    assert (relu[5], relu[7], meta[5], meta[7]) == ('–', '-2.00', '+2.00', '–')
 
 
 def test_an_unfinished_grid_compares_the_seeds_that_both_rows_have(tmp_path):
@@ -87,7 +103,7 @@ def test_an_unfinished_grid_compares_the_seeds_that_both_rows_have(tmp_path):
         )
     relu, meta = transfer_rows(SEGMENTATION, found)
     assert (len(relu.metrics['mIoU']), len(meta.metrics['mIoU'])) == (2, 1)
-    assert (meta.difference.mean, meta.difference.pairs) == (2.0, 1)
+    assert (meta.differences['relu'].mean, meta.differences['relu'].pairs) == (2.0, 1)
     text = format_report(found)
     meta = table(text, 'Table 10 in small: the segmentor')[3]
     assert meta == ['Meta-ACON', '63.50', '–', '63.50', '+2.00', '–']
@@ -122,6 +138,6 @@ def test_json_holds_the_same_figures(chains):
     rows = json.loads(format_report(chains, kind='json'))[SEGMENTATION]
     assert [row['variant'] for row in rows] == ['relu', 'metaacon']
     assert rows[1]['metrics']['mIoU'] == {'0': 63.5, '1': 64.75, '2': 65.25}
-    assert rows[1]['difference']['mean'] == 2.0
+    assert rows[1]['differences']['relu']['mean'] == 2.0
     with pytest.raises(UserError, match="kind='yaml' is unknown"):
         format_report(chains, kind='yaml')

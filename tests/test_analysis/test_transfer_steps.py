@@ -94,6 +94,19 @@ def test_a_detector_that_finds_nothing_has_0_and_no_other_test_goes_without_metr
             run_step(found[name], nothing, TOOLS)
 
 
+@pytest.mark.parametrize('logged', ['{"time": 0.3}}', '{"mine/bbox_mAP": 0.5, "time": 0.3}'])
+def test_a_log_that_cannot_be_read_is_no_detector_that_finds_nothing(tmp_path, logged):
+    run_all(tmp_path, 'pretrain', 'detection')
+    step = steps(tmp_path)['detection_test']
+
+    def execute(*_):
+        (step.folder / '000001').mkdir()
+        (step.folder / '000001' / '000001.json').write_text(logged)
+
+    with pytest.raises(UserError, match='left no metrics'):
+        run_step(step, execute, TOOLS)
+
+
 def test_a_test_that_stopped_before_its_end_is_an_error(tmp_path):
     run_all(tmp_path, 'pretrain', 'detection')
     with pytest.raises(UserError, match='left no metrics'):
@@ -133,6 +146,10 @@ def test_a_shell_finds_the_checkpoint_that_is_not_there_yet(tmp_path):
         line = shell_line(found[name], TOOLS)
         assert line.count('"$(cat ') == 1
         assert shlex.quote(str(found['pretrain'].folder / 'last_checkpoint')) in line
+    run_step(found['pretrain'], FakeExecute(), TOOLS)
+    checkpoint = str(found['pretrain'].folder / 'epoch_2.pth')
+    assert checkpoint in shlex.split(shell_line(found['pretrain_test'], TOOLS))
+    assert f'{PRETRAINED}={checkpoint}' in shlex.split(shell_line(found['detection'], TOOLS))
 
 
 def test_a_failing_command_is_told_with_the_end_of_its_log(tmp_path):

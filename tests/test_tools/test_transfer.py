@@ -108,7 +108,7 @@ def test_json_stands_alone_on_the_standard_output(transfer_table, capsys):
     [
         (['--activations', 'mish'], "error: activations names 'mish'"),
         (['--gpus', '0'], 'error: --gpus must be 1 or more, but it is 0'),
-        (['--baseline', 'mish'], "error: baseline='mish' is none of the rows"),
+        (['--baseline', 'mish'], "error: baseline 'mish' is none of the rows"),
         (['--out', 'none.md'], "error: out names 'none.md', which is no file"),
     ],
 )

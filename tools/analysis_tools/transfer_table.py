@@ -55,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='N')
     parser.add_argument(
-        '--baseline', metavar='ROW', help='row that others are compared with (default: the first)'
+        '--baseline',
+        nargs='+',
+        default=[],
+        metavar='ROW',
+        help='rows that the others are compared with (default: the first)',
     )
     parser.add_argument(
         '--gpus', type=int, metavar='N', help='processes of each step (default: no launcher)'

@@ -105,8 +105,8 @@ def check_identity(step: Step) -> None:
     keys = differing_keys(found, wanted)
     if keys == [_RUN]:
         raise UserError(
-            f'{str(step.folder)!r} started from a run of {step.after.name!r} that has been removed '
-            'or replaced since; remove this folder too, to run the step again'
+            f'{str(step.folder)!r} started from a run of {step.after.name!r} that has been '
+            'removed or replaced since; remove this folder too, to run the step again'
         )
     # The step before differs too wherever what they share does, and says less.
     keys = [key for key in keys if key not in ('after', _RUN)] or keys

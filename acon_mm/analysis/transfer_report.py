@@ -104,10 +104,7 @@ def format_report(
         rows = {task: [asdict(row) for row in found] for task, found in tables.items()}
         return json.dumps(rows, indent=2, ensure_ascii=False)
     mark = '**' if kind == 'markdown' else ''
-    parts = [
-        f'{mark}{TITLES[task]}{mark}\n\n{_table(found)}'
-        for task, found in tables.items()
-    ]
+    parts = [f'{mark}{TITLES[task]}{mark}\n\n{_table(found)}' for task, found in tables.items()]
     return '\n\n'.join([*parts, _footnote(chains)])
 
 

@@ -83,7 +83,8 @@ test_dataloader = val_dataloader
 
 max_iters = 550
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-# AdamW instead of SGD: the fresh heads have to catch up with the backbone in few steps.
+# AdamW instead of SGD: the fresh heads have to catch up with the backbone in few steps. A key of
+# their own takes the heads out of `flat_decay_mult`, so their norms and biases decay too.
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='mmengine.AdamW', lr=1e-3, weight_decay=0.05),
     paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=3.0))),

@@ -24,10 +24,15 @@ MIM = ('configs', 'tools', 'model-index.yml')
 
 
 class BuildWithMim(build_py):
-    """Copy configs and tools into ``acon_mm/.mim`` of a wheel, where there are no symlinks."""
+    """Copy configs and tools into ``acon_mm/.mim`` of a wheel, where there are no symlinks.
+
+    What an earlier build left of the kernel goes into no wheel.
+    """
 
     def run(self) -> None:
         super().run()
+        for module in Path(self.build_lib, 'acon_mm', 'ops').glob('_cpu_*'):
+            module.unlink()
         if self.editable_mode:
             # Should the kernel of these sources not be built, that of older ones must not stay.
             for module in (ROOT / 'acon_mm/ops').glob('_cpu_*.so'):

@@ -57,6 +57,9 @@ def per_channel(
         ValueError: If ``param`` does not fit ``x``.
     """
     dtype = compute_dtype(x)
+    if x.dim() >= 2 and not isinstance(param, Tensor):
+        # Filled there: copying a number to a GPU would wait.
+        return torch.full(x.shape[1:2], param, dtype=dtype, device=x.device)
     if isinstance(param, Tensor):
         # What modules pass, without the operations below, which take longer than a small map.
         fits = param.shape == x.shape[1:2] or (or_sample and param.shape == x.shape[:2])
@@ -72,6 +75,13 @@ def per_channel(
     return view[0] if samples == 1 else view
 
 
+def needs_operations(g: Tensor) -> bool:
+    """Return whether a backward pass that gets ``g`` must consist of torch operations."""
+    # Gradients are enabled in there under create_graph only: then they must be differentiable.
+    # Many gradients at once, of a vmap, have no memory that a kernel could read.
+    return torch.is_grad_enabled() or not torch._C._has_storage(g)
+
+
 class _Acon(torch.autograd.Function):
     """Of slopes (C,) and beta (C,) or (N, C); with ``plain_kernel`` of any aligned shapes."""
 
@@ -85,6 +95,5 @@ class _Acon(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        # Gradients are enabled in here under create_graph only: then they must be differentiable.
-        gradients = acon_gradients if torch.is_grad_enabled() else ctx.kernel.backward
+        gradients = acon_gradients if needs_operations(g) else ctx.kernel.backward
         return *gradients(g, *ctx.saved_tensors), None

@@ -15,6 +15,10 @@ from torch import Tensor
 
 from .formula import acon_gradients
 
+INTERFACE = 2
+"""What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
+changes a function in there raises both, so that modules of an older checkout are not called."""
+
 
 def _load() -> tuple[ModuleType | None, str]:
     """Return the module of this CPU and the name of its instruction set, or None and a reason."""
@@ -30,6 +34,9 @@ def _load() -> tuple[ModuleType | None, str]:
             continue
         except ImportError as error:
             reason = f'it does not load: {error}'
+            continue
+        if getattr(module, 'interface', 1) != INTERFACE:
+            reason = 'it was built from other sources than these: install acon_mm again'
             continue
         # The headers name no more of a nightly build than its release.
         if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import cpu_kernel
+from .autograd import needs_operations
 from .backends import choose_kernel
 from .broadcast import compute_dtype
 from .formula import acon_formula
@@ -41,11 +42,15 @@ class NormedLayer(NamedTuple):
     eps: float
 
 
-def can_compute_meta_acon(x: Tensor, layers: Sequence[NormedLayer]) -> bool:
-    """Return whether :func:`meta_acon` takes a feature map and layers: on the CPU, by its kernel.
+def can_compute_meta_acon(
+    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence[NormedLayer]
+) -> bool:
+    """Return whether :func:`meta_acon` takes its arguments: on the CPU, by its kernel.
 
     Args:
         x: Any tensor.
+        p1: The slope for large ``x``, of shape ``(C,)``, in any dtype.
+        p2: The slope for small ``x``, likewise.
         layers: Two layers, in any dtype.
     """
     return (
@@ -54,8 +59,7 @@ def can_compute_meta_acon(x: Tensor, layers: Sequence[NormedLayer]) -> bool:
         and x.numel() > 0
         and all(
             t.dtype == compute_dtype(x) and t.device == x.device
-            for layer in layers
-            for t in layer[:6]
+            for t in (p1, p2, *(t for layer in layers for t in layer[:6]))
         )
     )
 
@@ -82,13 +86,13 @@ def meta_acon(
     return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, batch)
 
 
-def _formula(args: Sequence[Tensor], layers: Sequence[NormedLayer], batch: bool) -> Tensor:
+def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[float]) -> Tensor:
     x, p1, p2, *params = args
     hidden = x.flatten(2).mean(2, dtype=compute_dtype(x))
-    for layer, own in zip(layers, (params[:4], params[4:]), strict=True):
-        stats = (None, None) if batch else (layer.running_mean, layer.running_var)
-        hidden = F.linear(hidden, own[0].flatten(1), own[1])
-        hidden = F.batch_norm(hidden, *stats, own[2], own[3], training=batch, eps=layer.eps)
+    for i, (weight, bias, *norm) in enumerate((params[:4], params[4:])):
+        stats = running[2 * i : 2 * i + 2] or (None, None)
+        hidden = F.linear(hidden, weight.flatten(1), bias)
+        hidden = F.batch_norm(hidden, *stats, *norm, training=not running, eps=eps[i])
     return acon_formula(x, p1, p2, torch.sigmoid(hidden))
 
 
@@ -97,18 +101,22 @@ class _MetaAcon(torch.autograd.Function):
     def forward(ctx: Any, *args: Tensor | Sequence[NormedLayer] | bool) -> Tensor:
         *tensors, layers, batch = args
         y, *kept = cpu_kernel.meta_forward(*tensors[:3], layers, batch)
-        ctx.layers, ctx.batch = layers, batch
-        ctx.save_for_backward(*tensors, *kept)
+        ctx.batch, ctx.eps = batch, [layer.eps for layer in layers]
+        # Cloned: batches may go on to change them before the backward pass.
+        stats = [stat.clone() for layer in layers for stat in layer[4:6] if not batch]
+        ctx.save_for_backward(*tensors, *stats, *kept)
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: under checkpointing they cannot be read again
-        args, kept = saved[:11], saved[11:]
-        if torch.is_grad_enabled():  # under create_graph: the gradients must be differentiable
-            needed = ctx.needs_input_grad
+        end = 11 if ctx.batch else 15
+        args, running, kept = saved[:11], saved[11:end], saved[end:]
+        if needs_operations(g):
+            needed, twice = ctx.needs_input_grad, torch.is_grad_enabled()
             wanted = [arg for arg, need in zip(args, needed, strict=False) if need]
-            y = _formula(args, ctx.layers, ctx.batch)
-            found = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+            with torch.enable_grad(), torch.autocast('cpu', enabled=False):
+                y = _formula(args, running, ctx.eps)
+                found = iter(torch.autograd.grad(y, wanted, g, create_graph=twice))
             return *(next(found) if need else None for need in needed[:11]), None, None
         return *cpu_kernel.meta_backward(g, *args, kept, ctx.batch), None, None

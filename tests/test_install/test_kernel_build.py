@@ -64,6 +64,8 @@ def test_wheel_with_a_kernel_is_of_its_platform_and_holds_what_compiled(build, t
     (tree / 'acon_mm/ops/csrc/module_default.cpp').write_text('#error "not today"\n')
     wheel, _ = build()
     assert modules_of(wheel) == built - {'_cpu_default'}
+    wheel, _ = build(ACON_MM_WITH_KERNEL='default')
+    assert modules_of(wheel) == set()
 
 
 def test_editable_install_without_a_kernel_keeps_none_of_older_sources(build, tree):

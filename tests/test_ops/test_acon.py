@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import acon_mm.ops
 from acon_mm.ops import acon, smooth_maximum
+from acon_mm.ops.autograd import per_channel
 from acon_mm.ops.broadcast import align
 
 # One value a channel, a sample and channel, a sample, an element, and one in all.
@@ -100,6 +102,23 @@ def test_an_infinite_input_gives_nan_where_the_slope_is_zero():
     out = acon(torch.tensor([[[-torch.inf, torch.inf]]]), 1.0, 0.0, 1.0).flatten()
     assert out[0].isnan()
     assert out[1] == torch.inf
+
+
+class NoCopies(TorchDispatchMode):
+    """Fail where a tensor is copied to another device or dtype."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_kernels_get_a_number_without_a_copy_to_the_device():
+    """The meta device stands in for a GPU, to which a copy would make the host wait."""
+    x = torch.empty(2, 3, 4, device='meta')
+    with NoCopies():
+        found = per_channel('p1', 0.3, x)
+    assert (found.shape, found.dtype, found.device) == ((3,), torch.float32, x.device)
+    assert per_channel('p1', 0.3, torch.empty(2, 3).double()).tolist() == [0.3] * 3
 
 
 def test_a_number_stays_on_the_cpu_and_goes_with_any_device():

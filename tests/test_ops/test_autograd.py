@@ -14,7 +14,7 @@ from acon_mm.ops.formula import acon_formula
 from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
 
 needs_cpu_kernel = pytest.mark.skipif(
-    not can_compute_meta_acon(torch.ones(1, 1, 2, 2), ()),
+    not can_compute_meta_acon(torch.ones(1, 1, 2, 2), torch.ones(1), torch.ones(1), ()),
     reason='the CPU kernel is not active, see acon_mm.ops.backend_report()',
 )
 
@@ -115,14 +115,48 @@ def test_gradient_of_the_mean_equals_finite_differences(shape):
     torch.testing.assert_close(spatial_mean(x), x.flatten(2).mean(2) if x.dim() > 2 else x)
 
 
-def test_frozen_parameters_get_no_gradient():
-    x = torch.randn(2, 3, 4, 4, requires_grad=True)
-    p1, p2, beta = torch.ones(3), torch.zeros(3, requires_grad=True), torch.ones(2, 3)
-    acon(x, p1, p2, beta).sum().backward()
-    assert p1.grad is None
-    assert beta.grad is None
-    assert x.grad is not None
-    assert p2.grad is not None
+@pytest.mark.parametrize('twice', [False, True])
+@pytest.mark.parametrize('trained', [(0, 2), (1,), (3,)])
+def test_what_is_trained_gets_its_gradient_whatever_else_is_frozen(trained, twice):
+    torch.manual_seed(0)
+    args = [torch.randn(2, 3, 4, 4), *torch.randn(2, 3), torch.randn(2, 3)]
+    wanted = [args[i].requires_grad_() for i in trained]
+    slope, p2, beta = (
+        (p[:, :, None, None] if p.dim() == 2 else p[:, None, None])
+        for p in (args[1] - args[2], args[2], args[3])
+    )
+    expected = slope * args[0] * torch.sigmoid(beta * slope * args[0]) + p2 * args[0]
+    g = torch.randn_like(args[0])
+    found = torch.autograd.grad(acon(*args), wanted, g, create_graph=twice)
+    for grad, right in zip(found, torch.autograd.grad(expected, wanted, g), strict=True):
+        torch.testing.assert_close(grad, right)
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+@pytest.mark.parametrize('create_graph', [False, True])
+def test_many_gradients_at_once_equal_one_after_the_other(kernel, create_graph):
+    torch.manual_seed(0)
+    args = [torch.randn(2, 3, 4, 4), *torch.randn(2, 3), torch.randn(2, 3)]
+    args = [arg.requires_grad_() for arg in args]
+    g = torch.randn(5, 2, 3, 4, 4)
+    y = acon_by_kernel(kernel, *args)
+    once = dict(retain_graph=True, create_graph=create_graph)
+    found = torch.autograd.grad(y, args, g, is_grads_batched=True, **once)
+    single = [torch.autograd.grad(y, args, one, retain_graph=True) for one in g]
+    for grad, right in zip(found, zip(*single, strict=True), strict=True):
+        torch.testing.assert_close(grad, torch.stack(right))
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_many_gradients_at_once_of_meta_acon_equal_one_after_the_other(training):
+    torch.manual_seed(0)
+    act, x = MetaAcon(6).train(training), torch.randn(4, 6, 5, 5, requires_grad=True)
+    args, g = [x, *act.parameters()], torch.randn(3, 4, 6, 5, 5)
+    y = act(x)
+    found = torch.autograd.grad(y, args, g, is_grads_batched=True, retain_graph=True)
+    single = [torch.autograd.grad(y, args, one, retain_graph=True) for one in g]
+    for grad, right in zip(found, zip(*single, strict=True), strict=True):
+        torch.testing.assert_close(grad, torch.stack(right), atol=1e-5, rtol=1e-4)
 
 
 def draw_layers(dtype=torch.double):
@@ -206,15 +240,62 @@ def test_fused_meta_acon_can_be_differentiated_twice(batch):
 
 
 @needs_cpu_kernel
+def test_derivatives_in_evaluation_are_those_of_the_statistics_it_saw():
+    """A training pass in between changes them in place."""
+    torch.manual_seed(0)
+    act, x = MetaAcon(6).eval(), torch.randn(4, 6, 5, 5, requires_grad=True)
+    args = [x, *act.parameters()]
+    right = torch.autograd.grad(act(x).square().sum(), args)
+    y = act(x).square().sum()
+    act.train()(3 + 5 * torch.randn(4, 6, 5, 5))
+    for grad, expected in zip(torch.autograd.grad(y, args, create_graph=True), right, strict=True):
+        torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-4)
+
+
+@needs_cpu_kernel
+def test_a_training_pass_tells_autograd_that_it_changes_the_statistics():
+    act, x = MetaAcon(6), torch.randn(4, 6, 5, 5)
+    kept = act.bn2.weight * act.bn2.running_var  # which autograd keeps
+    act(x)
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        kept.sum().backward()
+
+
+@needs_cpu_kernel
+def test_autocast_does_not_narrow_a_backward_pass_that_is_differentiable():
+    torch.manual_seed(0)
+    act, x = MetaAcon(64), torch.randn(8, 64, 5, 5, requires_grad=True)
+    args = [x, *act.parameters()]
+    right = torch.autograd.grad(act(x).square().sum(), args)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = torch.autograd.grad(act(x).square().sum(), args, create_graph=True)
+    for grad, expected in zip(found, right, strict=True):
+        torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-4)
+
+
+LISTENERS = {
+    'forward': lambda part, seen: part.register_forward_hook(lambda *_: seen.append(1)),
+    'forward_pre': lambda part, seen: part.register_forward_pre_hook(lambda *_: seen.append(1)),
+    'backward': lambda part, seen: part.register_full_backward_hook(lambda *_: seen.append(1)),
+    'backward_pre': lambda part, seen: part.register_full_backward_pre_hook(
+        lambda *_: seen.append(1)
+    ),
+}
+
+
 @pytest.mark.parametrize('training', [True, False])
-def test_a_listener_on_a_part_of_meta_acon_is_heard_and_changes_nothing(training):
+@pytest.mark.parametrize('kind', LISTENERS)
+@pytest.mark.parametrize('name', ['fc1', 'bn1', 'fc2', 'bn2'])
+def test_a_listener_on_a_part_of_meta_acon_is_heard_and_changes_nothing(name, kind, training):
     torch.manual_seed(0)
     x = torch.randn(4, 8, 5, 5)
     plain, heard = MetaAcon(8).train(training), MetaAcon(8).train(training)
     heard.load_state_dict(plain.state_dict())
     seen = []
-    heard.bn2.register_forward_hook(lambda module, args, output: seen.append(output))
-    torch.testing.assert_close(plain(x), heard(x))
+    LISTENERS[kind](heard.get_submodule(name), seen)
+    y = heard(x)
+    torch.testing.assert_close(plain(x), y)
+    y.sum().backward()
     assert len(seen) == 1
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(value, heard.state_dict()[name], msg=name)

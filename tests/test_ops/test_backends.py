@@ -209,7 +209,9 @@ def modules(monkeypatch):
         found = modules.get(name.rpartition('_')[2], ModuleNotFoundError(name))
         if isinstance(found, Exception):
             raise found
-        return SimpleNamespace(torch_version=found)
+        version, _, interface = found.partition(' ')
+        interface = int(interface or cpu_kernel.INTERFACE)
+        return SimpleNamespace(torch_version=version, interface=interface)
 
     monkeypatch.setattr(cpu_kernel, 'import_module', import_module)
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX512')
@@ -225,9 +227,10 @@ VERSION = re.match(r'\d+\.\d+\.\d+', torch.__version__)[0]
         ({'avx512': VERSION, 'avx2': VERSION, 'default': VERSION}, 'avx512'),
         ({'avx2': VERSION, 'default': VERSION}, 'default'),
         ({'avx512': '1.13.0', 'default': VERSION}, 'default'),
+        ({'avx512': f'{VERSION} 1', 'default': VERSION}, 'default'),
         ({'avx512': ImportError('undefined symbol'), 'default': VERSION}, 'default'),
     ],
-    ids=['all', 'not-built', 'of-other-torch', 'broken'],
+    ids=['all', 'not-built', 'of-other-torch', 'of-other-sources', 'broken'],
 )
 def test_module_of_the_cpu_is_loaded_and_else_that_for_any_cpu(modules, there, name):
     modules.update(there)
@@ -241,9 +244,10 @@ def test_module_of_the_cpu_is_loaded_and_else_that_for_any_cpu(modules, there, n
         ({}, 'it was not built'),
         ({'avx2': VERSION}, 'it was not built'),
         ({'avx512': '1.13.0', 'default': '1.13.0'}, 'it was built for torch 1.13.0'),
+        ({'avx512': f'{VERSION} 1'}, 'from other sources than these: install acon_mm again'),
         ({'default': ImportError('undefined symbol: x')}, 'does not load: undefined symbol: x'),
     ],
-    ids=['none', 'for-another-cpu', 'of-other-torch', 'broken'],
+    ids=['none', 'for-another-cpu', 'of-other-torch', 'of-other-sources', 'broken'],
 )
 def test_kernel_that_cannot_be_used_is_refused_with_its_reason(modules, there, reason):
     modules.update(there)

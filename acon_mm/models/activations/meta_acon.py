@@ -62,9 +62,10 @@ class MetaAcon(TwoSlopeActivation):
         - Output: shape and dtype of the input.
 
     Raises:
-        ValueError: If ``manner`` or ``init`` is not one of the accepted values, ``reduction`` is
-            not a positive integer, ``depthwise`` goes with another manner than the channel-wise,
-            or ``norm_cfg`` is not a config of a norm that works here.
+        ValueError: If an input has another number of channels; on construction, if ``manner`` or
+            ``init`` is not one of the accepted values, ``reduction`` is not a positive integer,
+            ``depthwise`` goes with another manner than the channel-wise, or ``norm_cfg`` is not a
+            config of a norm that works here.
     """
 
     channel_wise: Final[bool]  # a constant for torch.jit.script
@@ -136,15 +137,16 @@ class MetaAcon(TwoSlopeActivation):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.channel_wise:
+            _check_channels(x, self.num_channels)
             layers = _usual_layers(self)
-            if layers is not None and can_compute_meta_acon(x, layers):
-                batch = self.bn1.training
-                if not batch:
-                    return meta_acon(x, self.p1, self.p2, layers, batch)
+            if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
+                if not self.bn1.training:
+                    return meta_acon(x, self.p1, self.p2, layers, batch=False)
                 if x.size(0) > 1:
+                    y = meta_acon(x, self.p1, self.p2, layers, batch=True)
                     self.bn1.num_batches_tracked.add_(1)
                     self.bn2.num_batches_tracked.add_(1)
-                    return meta_acon(x, self.p1, self.p2, layers, batch)
+                    return y
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
     def fold(self) -> None:
@@ -186,6 +188,25 @@ def _no_autocast(device_type: str) -> AbstractContextManager:
     return nullcontext()
 
 
+def _check_channels(x: Tensor, num_channels: int) -> None:
+    # A tracer would warn that it records the outcome.
+    if not torch.jit.is_tracing() and (x.dim() < 2 or x.size(1) != num_channels):
+        raise ValueError(
+            f'x must have the shape (N, {num_channels}, ...), as MetaAcon has '
+            f'num_channels={num_channels}, but it has {tuple(x.shape)}'
+        )
+
+
+def _may_be_passed_by(part: nn.Module, usual: type[nn.Module]) -> bool:
+    """Return whether to compute what a module does instead of calling it changes nothing."""
+    return type(part) is usual and not (
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+    )
+
+
 def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """Return the layers of the switching factor, None if they are not as by default.
 
@@ -193,7 +214,7 @@ def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """
     parts = (meta.fc1, meta.bn1, meta.fc2, meta.bn2)
     for part, usual in zip(parts, (nn.Conv2d, nn.BatchNorm2d) * 2, strict=True):
-        if type(part) is not usual or part._forward_hooks or part._forward_pre_hooks:
+        if not _may_be_passed_by(part, usual):
             return None
     if meta.fc1.groups != 1 or meta.bn1.training != meta.bn2.training:
         return None
@@ -216,10 +237,12 @@ def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    # A convolution of a 1×1 map takes five times as long as the product that it is.
-    if conv.groups == 1:
+    # A convolution of a 1×1 map takes five times as long as the product that it is. But who prunes
+    # or wraps the layer, counts its operations or exports it, has to meet it.
+    plain = _may_be_passed_by(conv, nn.Conv2d)
+    if plain and conv.groups == 1:
         return F.linear(x, conv.weight.flatten(1), conv.bias)
-    if torch.jit.is_tracing():  # who counts operations or exports should see a layer
+    if not plain or torch.jit.is_tracing():
         return conv(x[:, :, None, None]).flatten(1)
     return x * conv.weight.flatten() + conv.bias
 

@@ -68,7 +68,13 @@ def _backbone_state(backbone: nn.Module, path: str, prefix: str | None) -> dict[
     state = {k.removeprefix('module.'): v for k, v in state.items()}
     # Whatever else the file holds, such as a classifier, is another part of that model.
     children = {name for name, _ in backbone.named_children()}
-    return {k: v for k, v in state.items() if k.partition('.')[0] in children}
+    own = {k: v for k, v in state.items() if k.partition('.')[0] in children}
+    if not own and any(k.startswith('backbone.') for k in state):
+        raise PretrainedMismatchError(
+            f'init_cfg names {str(path)!r}, whose keys of the backbone start with '
+            "'backbone.', but no prefix; add prefix='backbone.' to init_cfg"
+        )
+    return own
 
 
 def _compare(backbone: nn.Module, state: Mapping[str, Tensor], path: str) -> None:

@@ -30,6 +30,8 @@ def recompute(
     call = function or module
     if not torch.is_grad_enabled():
         return call(x)
+    if torch.compiler.is_compiling():  # it knows what may not be done twice, and no context
+        return checkpoint(call, x, use_reentrant=False)
     return checkpoint(
         call,
         x,

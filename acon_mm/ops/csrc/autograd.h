@@ -39,7 +39,9 @@ struct Acon : torch::autograd::Function<Acon> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &p1 = saved[1], &p2 = saved[2], &beta = saved[3];
     // Gradients are enabled in here under create_graph only: then they must be differentiable.
-    const auto [dx, dp1, dp2, dbeta] = at::GradMode::is_enabled()
+    // Many gradients at once, of a vmap, have no memory of their own.
+    const bool by_operations = at::GradMode::is_enabled() || !grads[0].has_storage();
+    const auto [dx, dp1, dp2, dbeta] = by_operations
         ? differentiable_gradients()(grads[0], x, p1, p2, beta)
         : acon_mm::backward(grads[0], x, p1, p2, beta);
     return {dx, dp1, dp2, dbeta};

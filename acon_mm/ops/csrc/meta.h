@@ -15,6 +15,7 @@
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <cmath>
 #include <numeric>
@@ -46,13 +47,16 @@ void normalise(
   const T* from = u.const_data_ptr<T>();
   const T* weight = layer.norm_weight.const_data_ptr<T>();
   const T* bias = layer.norm_bias.const_data_ptr<T>();
-  T* running_mean = layer.running_mean.mutable_data_ptr<T>();
-  T* running_var = layer.running_var.mutable_data_ptr<T>();
   T* inverse = scale.mutable_data_ptr<T>();
-  std::vector<T> mean(running_mean, running_mean + width), var(running_var, running_var + width);
-  if (mode.batch) {
-    std::fill(mean.begin(), mean.end(), T(0));
-    std::fill(var.begin(), var.end(), T(0));
+  std::vector<T> mean(width), var(width);
+  if (!mode.batch) {
+    const T* running_mean = layer.running_mean.const_data_ptr<T>();
+    const T* running_var = layer.running_var.const_data_ptr<T>();
+    mean.assign(running_mean, running_mean + width);
+    var.assign(running_var, running_var + width);
+  } else {
+    T* running_mean = layer.running_mean.mutable_data_ptr<T>();
+    T* running_var = layer.running_var.mutable_data_ptr<T>();
     for (int64_t i = 0; i < n * width; i += width) {
       for (int64_t c = 0; c < width; ++c) {
         mean[c] += from[i + c];
@@ -73,6 +77,9 @@ void normalise(
       running_var[c] += momentum * (var[c] / (n - 1) - running_var[c]);
       var[c] /= n;
     }
+    // Who kept them for a backward pass is to notice, as with any operation in place.
+    torch::autograd::impl::bump_version(layer.running_mean);
+    torch::autograd::impl::bump_version(layer.running_var);
   }
   for (int64_t c = 0; c < width; ++c) {
     inverse[c] = 1 / std::sqrt(var[c] + static_cast<T>(mode.eps));

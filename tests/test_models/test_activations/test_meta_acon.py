@@ -5,6 +5,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from acon_mm.models import MetaAcon
 from acon_mm.models.activations import meta_acon
@@ -112,6 +113,36 @@ def test_the_fall_back_is_said_once(monkeypatch, caplog):
         logger.removeHandler(caplog.handler)
     said = [r for r in caplog.records if 'running statistics' in r.getMessage()]
     assert [r.levelno for r in said] == [logging.WARNING]
+
+
+def test_another_number_of_channels_is_refused_and_counts_as_no_batch():
+    act = MetaAcon(8)
+    for shape in ((2, 4, 3, 3), (8,)):
+        with pytest.raises(ValueError, match=rf'\(N, 8, ...\), .*num_channels=8.*\({shape[0]}, ?'):
+            act(torch.randn(shape))
+    assert act.bn1.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_slopes_may_be_of_another_dtype_than_the_layers(training):
+    torch.manual_seed(0)
+    act, x = MetaAcon(4).train(training), torch.randn(3, 4, 5, 5)
+    expected = act(x)
+    act.p1.data, act.p2.data = act.p1.data.double(), act.p2.data.double()
+    torch.testing.assert_close(act(x), expected)
+
+
+def test_pruned_layers_train_and_stay_pruned():
+    act, x = MetaAcon(8), torch.randn(4, 8, 5, 5)
+    prune.l1_unstructured(act.fc1, 'weight', 0.5)
+    optimizer = torch.optim.SGD(act.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        act(x).square().sum().backward()
+        optimizer.step()
+    act(x)
+    torch.testing.assert_close(act.fc1.weight, act.fc1.weight_orig * act.fc1.weight_mask)
+    assert (act.fc1.weight == 0).sum() == act.fc1.weight.numel() // 2
 
 
 @pytest.mark.parametrize('manner', ['channel_wise', 'layer_wise'])

@@ -147,6 +147,12 @@ def test_another_depth_or_width_is_refused(source, target, kinds, prefix, start)
     assert 'more' in message
 
 
+def test_a_whole_classifier_without_a_prefix_is_refused_with_the_prefix_to_give(start):
+    init_cfg = start(resnet(RELU))
+    del init_cfg['prefix']
+    assert "add prefix='backbone.' to init_cfg" in refusal(resnet(RELU, init_cfg=init_cfg))
+
+
 def test_a_prefix_that_the_file_does_not_have_is_refused(start):
     init_cfg = start(resnet(RELU)) | dict(prefix='module.backbone')
     assert "the prefix 'module.backbone', with which no key" in refusal(

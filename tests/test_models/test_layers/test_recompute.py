@@ -31,6 +31,21 @@ def test_gradients_and_running_statistics_are_those_of_a_plain_call(norm, moment
     assert again[1].num_batches_tracked == int(training)
 
 
+def test_a_compiled_call_has_the_same_gradients_and_running_statistics():
+    torch._dynamo.reset()
+    plain = build()
+    again = deepcopy(plain)
+    x = torch.randn(4, 3, 8, 8)
+    plain(x).square().sum().backward()
+    compiled = torch.compile(lambda x: recompute(again, x), backend='aot_eager', fullgraph=True)
+    compiled(x).square().sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(value, again.state_dict()[name], msg=name)
+    torch._dynamo.reset()
+
+
 def test_a_part_of_a_module_leaves_the_statistics_of_the_whole_alone():
     net = build()
     buffers = dict(net.named_buffers())

@@ -6,11 +6,10 @@ import sys
 import time
 from collections.abc import Callable
 
-import torch.distributed as dist
 from mmengine.config import DictAction
 
 from acon_mm.engine import UserError
-from acon_mm.engine.launch import LAUNCHERS
+from acon_mm.engine.launch import LAUNCHERS, finish_launch
 
 # How long the other processes of a machine wait for the first one to say what is wrong. torchrun
 # and srun end all as soon as one ends, so the wait is only a long one if the first has no error.
@@ -69,5 +68,4 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
             time.sleep(PATIENCE_SECONDS)
         print(f'error: {error}', file=sys.stderr, flush=True)
         raise SystemExit(1) from None
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    finish_launch()

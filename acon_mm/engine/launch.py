@@ -4,6 +4,7 @@ With GPUs mmengine does all of it. Without, its ``init_dist`` asks for CUDA, so 
 is made here, on gloo, before the ``Runner`` is built; the ``Runner`` then keeps it.
 """
 
+import gc
 import os
 import subprocess
 from datetime import timedelta
@@ -54,6 +55,20 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     cfg.model_wrapper_cfg = _cpu_wrapper(cfg)
     if not dist.is_initialized():
         _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
+
+
+def finish_launch() -> None:
+    """Leave the process group, and end its threads, if :func:`prepare_launch` or mmengine made one.
+
+    A thread of gloo drops the tensors of a collective a little after the collective has returned,
+    and needs Python for that. If Python ends first, the whole process aborts. The threads end with
+    the last reference to the group, and a model in ``DistributedDataParallel`` has one: call this
+    when the ``Runner`` is not needed any more.
+    """
+    if not dist.is_initialized():
+        return
+    gc.collect()  # the Runner and the model refer to each other
+    dist.destroy_process_group()
 
 
 def _check_environment(launcher: str) -> None:

@@ -198,6 +198,34 @@ def test_processes_say_a_user_error_once(run_tool, toy_config):
     assert run.stderr.count("error: resume names 'gone.pth'") == 1
 
 
+LISTS_ITS_THREADS = """
+import atexit, os, pathlib
+
+@atexit.register
+def write():
+    tasks = pathlib.Path('/proc/self/task').iterdir()
+    names = [(task / 'comm').read_text() for task in tasks]
+    pathlib.Path(f'threads_{os.environ["RANK"]}').write_text(''.join(names))
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='no /proc to read threads from')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='with a GPU the group is not of gloo')
+def test_no_thread_of_the_process_group_is_left_when_python_ends(
+    run_tool, toy_config, tmp_path, monkeypatch
+):
+    (tmp_path / 'lists_its_threads.py').write_text(LISTS_ITS_THREADS)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    imports = "custom_imports['imports'].append('lists_its_threads')\n"
+    toy_config.write_text(toy_config.read_text() + imports)
+    run = run_tool('dist_train.sh', toy_config, 2)
+    assert run.returncode == 0, run.stderr
+    for rank in range(2):
+        names = (tmp_path / f'threads_{rank}').read_text()
+        assert 'python' in names
+        assert 'gloo' not in names
+
+
 def test_a_run_is_trained_resumed_by_two_processes_and_tested(run_tool, toy_config, tmp_path):
     first = run_tool('train.py', toy_config)
     assert first.returncode == 0, first.stderr

@@ -4,7 +4,8 @@
 # ACTIVATION: relu, swish or metaacon. GPUS: the number of processes (default: one, no launcher).
 # --preset digits, the default, takes minutes on a CPU; --preset paper needs ImageNet, COCO and
 # Cityscapes. --seeds 0 is the default. What came out is in work_dirs/transfer/PRESET/ACTIVATION/
-# seedN/summary.json. After an interrupt the same command goes on.
+# seedN/summary.json. After an interrupt the same command goes on. The ablation has rows of its own:
+# analysis_tools/transfer_table.py --ablation.
 set -euo pipefail
 
 if [ $# -lt 1 ] || [[ $1 == -* ]]; then

@@ -6,7 +6,7 @@ beside the configs; what runs measured comes from their work dirs.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,12 +96,17 @@ class Table:
         return [*(n for n in SIZES if n in names), *(n for n in names if n not in SIZES)]
 
 
-def paper_table(number: int, work_dirs: Sequence[str | os.PathLike] = ()) -> Table:
+def paper_table(
+    number: int,
+    work_dirs: Sequence[str | os.PathLike] = (),
+    log: Callable[[str], None] = lambda line: None,
+) -> Table:
     """Put together a table of the paper with our figures beside.
 
     Args:
         number: The number of the table.
         work_dirs: Folders of runs, see :func:`measured_metrics`.
+        log: Called with a line for each run that is left out.
 
     Returns:
         The table, with a row for each model of this project that stands in it.
@@ -112,7 +117,7 @@ def paper_table(number: int, work_dirs: Sequence[str | os.PathLike] = ()) -> Tab
     for folder in work_dirs:
         if not Path(folder).is_dir():
             raise UserError(f'work_dirs names {str(folder)!r}, which is no folder')
-    tables = paper_tables(work_dirs)
+    tables = paper_tables(work_dirs, log)
     if number not in tables:
         raise UserError(
             f'tables names {number}, of which there are no models here; the tables are '
@@ -121,11 +126,14 @@ def paper_table(number: int, work_dirs: Sequence[str | os.PathLike] = ()) -> Tab
     return tables[number]
 
 
-def paper_tables(work_dirs: Sequence[str | os.PathLike] = ()) -> dict[int, Table]:
+def paper_tables(
+    work_dirs: Sequence[str | os.PathLike] = (), log: Callable[[str], None] = lambda line: None
+) -> dict[int, Table]:
     """Put together all tables that models of this project stand in.
 
     Args:
         work_dirs: Folders of runs, see :func:`measured_metrics`.
+        log: Called with a line for each run that is left out.
 
     Returns:
         The tables by their numbers.
@@ -137,7 +145,7 @@ def paper_tables(work_dirs: Sequence[str | os.PathLike] = ()) -> dict[int, Table
         # Of a segmentor the paper counts the classifier that its backbone comes from.
         sized = entries[metadata['Backbone']]['Metadata'] if 'Backbone' in metadata else metadata
         counted = {size: sized[size] for size in SIZES if size in sized}
-        measured = measured_metrics(name, work_dirs)
+        measured = measured_metrics(name, work_dirs, log)
         for number, paper in _reported(entry).items():
             ours = counted | {metric: measured[metric] for metric in paper if metric in measured}
             row = Row(name, entry['Config'], paper, ours, metadata.get('Note', ''))

@@ -2,8 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from mmengine.config import Config
 
 # The metric in a metafile, its key in a log and how the one is computed from the other.
 _KEYS = {
@@ -21,15 +24,27 @@ _KEYS = {
 _NOTHING_TO_FIND = -1
 
 
-def measured_metrics(model: str, work_dirs: Sequence[str | os.PathLike]) -> dict[str, float]:
-    """Return what the latest run of a model measured.
+# A checkpoint that mmengine named by how long the run had trained.
+_CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth$')
 
-    A test counts before the validation of the run, and of that the last epoch, not the best one.
+
+def measured_metrics(
+    model: str,
+    work_dirs: Sequence[str | os.PathLike],
+    log: Callable[[str], None] = lambda line: None,
+) -> dict[str, float]:
+    """Return what the latest finished run of a model measured.
+
+    A test counts before the validation of the run, and of that the one after the last epoch or
+    iteration, not the best one. Tests in several views (``--tta``), tests of earlier checkpoints
+    and validations before the end of a training are left out: nothing in a table would tell them
+    from what the paper reports.
 
     Args:
         model: The name of the model, which is that of its config.
         work_dirs: Folders of runs. Each is the work dir of the model itself, known by its name
             or by the config that the run left there, or holds one of that name.
+        log: Called with a line for each run that is left out.
 
     Returns:
         The metrics in percent, by the name they have in the metafiles. Empty without a run.
@@ -38,28 +53,68 @@ def measured_metrics(model: str, work_dirs: Sequence[str | os.PathLike]) -> dict
         is_own = root.name == model or (root / f'{model}.py').is_file()
         folder = root if is_own else root / model
         for run in sorted((p for p in folder.glob('*/') if p.is_dir()), reverse=True):
-            tested = _records(run / f'{run.name}.json')
-            validated = _records(run / 'vis_data' / 'scalars.json')
-            for record in (*reversed(list(tested)), *reversed(list(validated))):
-                found = {
-                    metric: round(convert(record[key]), 2)
-                    for metric, (key, convert) in _KEYS.items()
-                    if key in record and record[key] != _NOTHING_TO_FIND
-                }
-                if found:
-                    return found
+            tested = metrics_of(latest_test_record(run.parent, run.name))
+            validation = {} if tested else _last_validation(run)
+            found = tested or metrics_of(validation)
+            reason = _why_left_out(run, validation) if found else ''
+            if found and not reason:
+                return found
+            if reason:
+                log(f'{run} is left out: {reason}')
     return {}
 
 
-def latest_test_record(work_dir: str | os.PathLike) -> dict:
+def metrics_of(record: dict) -> dict[str, float]:
+    """Return the metrics in what mmengine logged, in percent, by their names in the metafiles."""
+    return {
+        metric: round(convert(record[key]), 2)
+        for metric, (key, convert) in _KEYS.items()
+        if key in record and record[key] != _NOTHING_TO_FIND
+    }
+
+
+def latest_test_record(work_dir: str | os.PathLike, run: str = '*') -> dict:
     """Return all that the latest test in a work dir logged at its end.
+
+    Args:
+        work_dir: The work dir.
+        run: The folder of the run in it, which is a time; by default the latest with a test.
 
     Returns:
         By the keys of the log. Empty if no test has ended, or what it wrote cannot be read.
     """
-    logs = sorted(p for p in Path(work_dir).glob('*/*.json') if p.stem == p.parent.name)
+    logs = sorted(p for p in Path(work_dir).glob(f'{run}/*.json') if p.stem == p.parent.name)
     records = list(_records(logs[-1])) if logs else []
     return records[-1] if records else {}
+
+
+def _last_validation(run: Path) -> dict:
+    records = list(_records(run / 'vis_data' / 'scalars.json'))
+    return next((record for record in reversed(records) if metrics_of(record)), {})
+
+
+def _why_left_out(run: Path, validation: dict) -> str:
+    """Say why a run is not what a table reports, by the config that mmengine left beside its log.
+
+    Args:
+        run: The folder of the run.
+        validation: The record of its last validation; empty for a test.
+    """
+    path = run / 'vis_data' / 'config.py'
+    if not path.is_file():  # an own visualizer may not write it
+        return ''
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    if 'module' in cfg.get('model', {}):
+        return 'it is a test in several views (--tta)'
+    loop = cfg.get('train_cfg') or {}
+    unit = 'epoch' if 'max_epochs' in loop else 'iter'
+    last = loop.get(f'max_{unit}s', 0)
+    if validation:
+        reached = validation.get('step', last)
+    else:
+        named = _CHECKPOINT.search(str(cfg.get('load_from')))
+        reached = int(named[2]) if named and named[1] == unit else last
+    return f'it is at {unit} {reached} of {last}' if reached < last else ''
 
 
 def _records(path: Path) -> Iterator[dict]:

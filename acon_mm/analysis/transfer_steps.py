@@ -14,7 +14,7 @@ from pathlib import Path
 
 from acon_mm.engine import UserError
 
-from .runs import latest_test_record, measured_metrics
+from .runs import latest_test_record, metrics_of
 from .transfer_files import read_json, write_json
 from .transfer_identity import PRETRAINED, check_identity, check_unchanged, write_identity
 from .transfer_plan import DETECTION, METRICS, Step
@@ -173,13 +173,13 @@ def execute_command(
 
 
 def _tested_metrics(step: Step) -> dict[str, float]:
-    metrics = measured_metrics(Path(step.config).stem, [step.folder])
+    logged = latest_test_record(step.folder)
+    metrics = metrics_of(logged)
     if metrics:
         return metrics
     # mmdet computes none for a detector that finds nothing in any image: the log then holds how
     # long the test took, and that alone.
-    logged = latest_test_record(step.folder).keys()
-    if step.task == DETECTION and logged and logged <= {'data_time', 'time'}:
+    if step.task == DETECTION and logged and logged.keys() <= {'data_time', 'time'}:
         return dict.fromkeys(METRICS[DETECTION], 0.0)
     raise UserError(f'the step in {str(step.folder)!r} left no metrics; its log says why')
 

@@ -58,7 +58,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
 
 
 def finish_launch() -> None:
-    """Leave the process group, and end its threads, if :func:`prepare_launch` or mmengine made one.
+    """Leave the process group, if there is one, and end its threads.
 
     A thread of gloo drops the tensors of a collective a little after the collective has returned,
     and needs Python for that. If Python ends first, the whole process aborts. The threads end with

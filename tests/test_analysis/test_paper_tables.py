@@ -1,4 +1,8 @@
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +135,63 @@ def test_the_last_epoch_of_the_latest_run_is_what_was_measured(tmp_path):
     assert measured(tmp_path) == 39
     write_run(run, '20250103_000000')  # a run that stopped before its first validation
     assert measured(tmp_path) == 39
+
+
+def write_config(folder, stamp, text):
+    (folder / stamp / 'vis_data' / 'config.py').write_text(text)
+
+
+BY_ITERATION = "model = dict(type='A')\ntrain_cfg = dict(max_iters=40)\nload_from = {!r}\n"
+
+
+@pytest.mark.parametrize(
+    ('config', 'reason'),
+    [
+        ("model = dict(type='SegTTAModel', module=dict(type='A'))", r'several views \(--tta\)'),
+        (BY_ITERATION.format('a/iter_4.pth'), 'at iter 4 of 40'),
+        (BY_ITERATION.format('a/best_mIoU_iter_39.pth'), 'at iter 39 of 40'),
+        ("train_cfg = dict(max_epochs=12)\nload_from = 'epoch_11.pth'", 'at epoch 11 of 12'),
+    ],
+)
+def test_a_test_that_no_table_reports_leaves_the_one_before_it(tmp_path, config, reason):
+    run = tmp_path / 'pspnet_r50_relu'
+    write_run(run, '20250101_000000', tested=77.25, metric='mIoU')
+    write_config(run, '20250101_000000', BY_ITERATION.format('a/iter_40.pth'))
+    write_run(run, '20250102_000000', tested=79.5, metric='mIoU')
+    write_config(run, '20250102_000000', config)
+    lines = []
+    assert measured_metrics('pspnet_r50_relu', [tmp_path], lines.append) == {'mIoU': 77.25}
+    (line,) = lines
+    assert re.fullmatch(f'.*20250102_000000 is left out: .*{reason}', line)
+
+
+@pytest.mark.parametrize('loaded', ['pspnet_r50_relu-1a2b3c4d.pth', 'epoch_3.pth', None])
+def test_a_checkpoint_whose_name_does_not_count_iterations_is_taken_as_it_is(tmp_path, loaded):
+    run = tmp_path / 'pspnet_r50_relu'
+    write_run(run, '20250101_000000', tested=77.25, metric='mIoU')
+    write_config(run, '20250101_000000', BY_ITERATION.format(loaded))
+    assert measured_metrics('pspnet_r50_relu', [tmp_path]) == {'mIoU': 77.25}
+
+
+@pytest.mark.parametrize(('epochs', 'found'), [(4, {}), (3, {'Top 1 Error': 20})])
+def test_a_training_is_measured_at_its_end_alone(tmp_path, epochs, found):
+    run = tmp_path / 'resnet50_relu'
+    write_run(run, '20250101_000000', validated=[70, 78, 79, 80])  # steps 0 to 3
+    write_config(run, '20250101_000000', f'train_cfg = dict(max_epochs={epochs})')
+    lines = []
+    assert measured_metrics('resnet50_relu', [tmp_path], lines.append) == found
+    assert [line.split(': ')[1] for line in lines] == ([] if found else ['it is at epoch 3 of 4'])
+
+
+def test_runs_that_are_left_out_are_named_once_on_standard_error(tmp_path):
+    run = tmp_path / 'retinanet_r50_relu'
+    write_run(run, '20250101_000000', [0.1], metric='coco/bbox_mAP')
+    write_config(run, '20250101_000000', 'train_cfg = dict(max_epochs=12)')
+    tool = Path(__file__).parents[2] / 'tools/analysis_tools/paper_tables.py'
+    command = [sys.executable, tool, '--tables', '9,10', '--work-dirs', tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == f'{run}/20250101_000000 is left out: it is at epoch 0 of 12\n'
+    assert 'retinanet_r50_relu' in done.stdout
 
 
 def test_sizes_that_no_object_of_the_data_has_are_not_measured(tmp_path):

@@ -33,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs='+',
         default=[],
         metavar='DIR',
-        help='folders with runs, such as work_dirs or the work dirs of single models: what they '
-        'measured stands beside the paper, with the difference',
+        help='folders with runs, such as work_dirs or the work dirs of single models: what the '
+        'latest finished one measured, in one view, stands beside the paper, with the difference',
     )
     parser.add_argument(
         '--base',
@@ -69,9 +69,12 @@ def main() -> None:
         if args.update:
             return
         wanted = args.tables or list(paper_tables())
-        tables = [paper_table(number, args.work_dirs) for number in wanted]
+        left_out = {}  # in order, each once
+        tables = [paper_table(n, args.work_dirs, left_out.setdefault) for n in wanted]
     except UserError as error:
         sys.exit(f'error: {error}')
+    for line in left_out:
+        print(line, file=sys.stderr)
     print(format_tables(tables, args.format, args.base))
 
 

@@ -3,17 +3,28 @@
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
 from mmengine.registry import DefaultScope
 
 from acon_mm.datasets import BuildOptions, build_digit_scenes
 
 ROOT = Path(__file__).parents[1]
 
+settings.register_profile('same', derandomize=True)
+settings.load_profile('same')
+
 
 @pytest.fixture(scope='session')
 def repo_root() -> Path:
     """The folder of the checkout."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Give a test the same random numbers by itself as in the whole suite."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

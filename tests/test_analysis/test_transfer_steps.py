@@ -1,8 +1,9 @@
 """A step of the chain runs once, goes on where it stopped, and leaves its result."""
 
 import shlex
-import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -162,21 +163,18 @@ def test_a_failing_command_is_told_with_the_end_of_its_log(tmp_path):
     assert log.read_text() == 'first run\ndisk is full, mine\n'
 
 
-def test_an_interrupt_ends_the_command_and_waits_for_its_end(tmp_path):
+def test_an_interrupt_ends_the_command_and_waits_for_its_end(tmp_path, monkeypatch):
     log = tmp_path / 'log.txt'
+    wait = subprocess.Popen.wait
 
-    def interrupt(*_):
-        if 'ready' in log.read_text():
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise KeyboardInterrupt
+    def interrupted(process):
+        while 'ready' not in log.read_text():
+            time.sleep(0.01)
+        monkeypatch.setattr(subprocess.Popen, 'wait', wait)
+        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    monkeypatch.setattr(subprocess.Popen, 'wait', interrupted)
     script = 'trap "echo asked to end; exit" TERM; echo ready; while :; do sleep 0.02; done'
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            execute_command(['bash', '-c', script], {}, log)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(KeyboardInterrupt):
+        execute_command(['bash', '-c', script], {}, log)
     assert log.read_text() == 'ready\nasked to end\n'

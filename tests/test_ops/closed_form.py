@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Expected(NamedTuple):
-    """Values in float64, and for each sum the sum of the magnitudes of its terms."""
+    """Values in float64, and for each sum the sum of the magnitudes of what it is made of."""
 
     y: Tensor
     dx: Tensor
@@ -24,17 +24,21 @@ def closed_form(g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> E
     d = a1 - a2
     z = b * d * x
     s, t = torch.sigmoid(z), torch.sigmoid(z) * torch.sigmoid(-z)
-    h = s + torch.where(t == 0, 0, z) * t
+    zt = torch.where(t == 0, 0, z) * t
+    h = s + zt
     finite = torch.where(t == 0, 0, x)
-    rest = torch.sigmoid(-z) - torch.where(t == 0, 0, z) * t
-    terms = {'p1': g * x * h, 'p2': g * x * rest, 'beta': g * (d * finite) ** 2 * t}
+    rest = torch.sigmoid(-z)
+    terms = {'p1': g * x * h, 'p2': g * x * (rest - zt), 'beta': g * (d * finite) ** 2 * t}
+    # The two parts of a slope's factor may cancel: near z = 1.28 and -1.28 nothing is left of it.
+    parts = terms | {'p1': g * x * (s + zt.abs()), 'p2': g * x * (rest + zt.abs())}
 
-    def sums(function) -> dict[str, Tensor]:
+    def sums(terms) -> dict[str, Tensor]:
         return {
-            name: function(term)
-            .sum_to_size((b if name == 'beta' else a1).shape)
-            .view((beta if name == 'beta' else p1).shape)
+            name: term.sum_to_size((b if name == 'beta' else a1).shape).view(
+                (beta if name == 'beta' else p1).shape
+            )
             for name, term in terms.items()
         }
 
-    return Expected(x * (d * s + a2), g * (a2 + d * h), sums(lambda term: term), sums(torch.abs))
+    magnitudes = sums({name: part.abs() for name, part in parts.items()})
+    return Expected(x * (d * s + a2), g * (a2 + d * h), sums(terms), magnitudes)

@@ -199,13 +199,22 @@ def test_processes_say_a_user_error_once(run_tool, toy_config):
 
 
 LISTS_ITS_THREADS = """
-import atexit, os, pathlib
+import atexit, contextlib, os, pathlib, time
+
+def names():
+    for task in pathlib.Path('/proc/self/task').iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield (task / 'comm').read_text()
 
 @atexit.register
 def write():
-    tasks = pathlib.Path('/proc/self/task').iterdir()
-    names = [(task / 'comm').read_text() for task in tasks]
-    pathlib.Path(f'threads_{os.environ["RANK"]}').write_text(''.join(names))
+    # The system may list a thread for a moment after it was joined.
+    for _ in range(100):
+        found = ''.join(names())
+        if 'gloo' not in found:
+            break
+        time.sleep(0.05)
+    pathlib.Path(f'threads_{os.environ["RANK"]}').write_text(found)
 """
 
 

@@ -239,7 +239,7 @@ folder, rank = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)
 dist.init_process_group(
     'gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2,
-    timeout=timedelta(seconds=60),
+    timeout=timedelta(seconds=300),
 )
 net = nn.Sequential(AconC(8), MetaAcon(8)).double().eval()
 given = torch.load(f'{folder}/given.pt')
@@ -277,7 +277,7 @@ def test_two_processes_with_gradients_in_buckets_train_as_one(tmp_path):
         net(x).square().mean().backward()
         optimizer.step()
     for worker in workers:
-        errors = worker.communicate(timeout=120)[1]
+        errors = worker.communicate(timeout=600)[1]
         assert worker.returncode == 0, errors[-2000:]
     found = torch.load(tmp_path / 'found.pt')
     for name, value in net.state_dict().items():

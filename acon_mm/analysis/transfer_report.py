@@ -1,6 +1,7 @@
 """The tables of a grid of transfer chains: a small Table 9 and a small Table 10."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -156,7 +157,7 @@ def _compared(difference: Difference | None) -> list[str]:
 def _footnote(chains: Sequence[Chain]) -> str:
     found = [result for chain in chains for step in chain.steps if (result := step_result(step))]
     total = sum(len(chain.steps) for chain in chains)
-    commits = sorted({result['commit'] or 'unknown' for result in found})
+    commits = Counter(result['commit'] or 'unknown' for result in found).most_common()
     text = (
         'All figures are percentages. Differences are those of the same seeds, with the interval '
         'of the t distribution over them; a star marks an interval without 0. '
@@ -167,4 +168,5 @@ def _footnote(chains: Sequence[Chain]) -> str:
     seconds = sum(result['seconds'] for result in found)
     resumed = sum(result['resumed'] for result in found)
     note = f', without what {resumed} of them took before a resume' if resumed else ''
-    return f'{text}; they took {duration(seconds)}{note}. Commit: {", ".join(commits)}.'
+    at = ', '.join(f'{commit} ({count} step{"s" * (count > 1)})' for commit, count in commits)
+    return f'{text}; they took {duration(seconds)}{note}. Commits: {at}.'

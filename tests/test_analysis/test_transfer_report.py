@@ -131,7 +131,10 @@ def test_the_footnote_tells_commits_and_resumes(tmp_path):
             )
         except KeyboardInterrupt:
             continue
-    assert 'without what 1 of them took before a resume. Commit: unknown.' in format_report(found)
+    result = found[0].folder / 'pretrain' / 'result.json'
+    result.write_text(json.dumps(json.loads(result.read_text()) | {'commit': 'abc123'}))
+    text = format_report(found)
+    assert 'took before a resume. Commits: unknown (5 steps), abc123 (1 step).' in text
 
 
 def test_json_holds_the_same_figures(chains):

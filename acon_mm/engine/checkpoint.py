@@ -5,7 +5,8 @@ A checkpoint is a pickle, and a pickle can call any function while it is read. t
 every checkpoint of mmengine holds: its :class:`HistoryBuffer`, numpy arrays and numpy scalars.
 :func:`register_safe_loading` adds exactly these, by stand-ins that check them, and makes every
 way by which mmengine reads a checkpoint (``--resume``, ``load_from``,
-``init_cfg=dict(type='Pretrained')``, ``tools/test.py``) refuse the rest with a sentence.
+``init_cfg=dict(type='Pretrained')``, ``tools/test.py``) refuse the rest with a sentence. Config
+texts, which mmengine would run as Python, pass only if they hold nothing but values.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from . import pickled_numpy
+from .config_text import leave_out_programs
 from .errors import UserError
 
 # Loaders of mmengine for files that are not on this machine, under the prefixes it gives them.
@@ -86,7 +88,8 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
         map_location: Same as in :func:`torch.load`.
 
     Returns:
-        What was saved, usually a dict with ``meta`` and ``state_dict``.
+        What was saved, usually a dict with ``meta`` and ``state_dict``, without config texts
+        that hold more than values and without ``meta['config']``.
 
     Raises:
         UserError: If the file is missing, damaged or no checkpoint, or its tensors cannot be put
@@ -98,13 +101,15 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
         raise UserError(f'checkpoint {str(path)!r} does not exist; give the path of a .pth file')
     try:
         with _weights_only():
-            return torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise _explain(path, error) from None
     except _UNREADABLE as error:
         if isinstance(error, RuntimeError):
             _raise_device_error(path, error)
         raise _unreadable(path, error) from None
+    leave_out_programs(content, path)
+    return content
 
 
 def _force_weights_only(loader: Callable) -> Callable:
@@ -114,9 +119,11 @@ def _force_weights_only(loader: Callable) -> Callable:
     def load(filename: str, map_location: Any = None, **kwargs) -> Any:
         try:
             with _weights_only():
-                return loader(filename, map_location, **kwargs)
+                content = loader(filename, map_location, **kwargs)
         except pickle.UnpicklingError as error:
             raise _explain(filename, error) from None
+        leave_out_programs(content, filename)
+        return content
 
     return load
 

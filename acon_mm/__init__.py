@@ -5,13 +5,11 @@ from acon_mm._stack import check_stack
 check_stack()
 
 # The stack is checked first: what follows imports mmengine and torch.
-from acon_mm._configs import announce_configs, config_path  # noqa: E402
-from acon_mm._model_hub import announce_models  # noqa: E402
-from acon_mm.engine.checkpoint import register_safe_loading  # noqa: E402
+from acon_mm._mim import announce_configs, config_path  # noqa: E402
+from acon_mm.checkpoints import register_safe_loading  # noqa: E402
 from acon_mm.version import __version__  # noqa: E402
 
 announce_configs()
-announce_models()
 register_safe_loading()
 
 __all__ = ['__version__', 'config_path']

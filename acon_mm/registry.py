@@ -5,6 +5,8 @@ mmsegmentation finds ``type='acon_mm.X'`` without ``custom_imports``: mmengine i
 for the scope, then the locations.
 """
 
+from typing import Any
+
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
@@ -18,3 +20,22 @@ MODEL_WRAPPERS = Registry(
     scope=SCOPE,
     locations=['acon_mm.engine.model_wrapper'],
 )
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a class, whichever way a config's ``type`` gives it.
+
+    Args:
+        value: A string with or without a scope (``'mmdet.CocoDataset'``), or the class itself, as
+            in configs of mmengine's new style. None stands for a ``type`` that is not given.
+
+    Returns:
+        The name without scope and module; an empty string for None.
+
+    Examples:
+        >>> type_name('mmengine.OptimWrapper'), type_name(dict)
+        ('OptimWrapper', 'dict')
+    """
+    if value is None:
+        return ''
+    return str(getattr(value, '__name__', value)).rpartition('.')[-1]

@@ -1,6 +1,7 @@
 """Measure the models, and compare them with what the paper reports."""
 
 from .complexity import Complexity, count_complexity, count_config
+from .curves import draw_curves
 from .paper_tables import Row, Table, paper_table, paper_tables
 from .readme import fill_tables
 from .table_format import format_tables
@@ -11,6 +12,7 @@ __all__ = [
     'Table',
     'count_complexity',
     'count_config',
+    'draw_curves',
     'fill_tables',
     'format_tables',
     'paper_table',

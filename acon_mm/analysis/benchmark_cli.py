@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .benchmark_memory import keep_freed_memory
 from .benchmark_report import check_marks, describe_run, write_between_marks

@@ -12,7 +12,7 @@ import torch
 
 from acon_mm import ops
 from acon_mm._stack import STACK
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .benchmark_timing import Spread
 

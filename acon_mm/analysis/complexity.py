@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from acon_mm.apis.config import load_config
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 from acon_mm.models import activations
 
 # The paper's FLOPs are multiply-accumulates of convolutions and linear layers. mmengine's own list

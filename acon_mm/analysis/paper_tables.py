@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acon_mm._model_index import model_entries
-from acon_mm.engine import UserError
+from acon_mm._mim import model_entries
+from acon_mm.errors import UserError
 
 from .runs import measured_metrics
 

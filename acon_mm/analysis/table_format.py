@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .paper_tables import SIZES, Row, Table, parse_quantity
 

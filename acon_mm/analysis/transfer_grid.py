@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .transfer_files import write_json
 from .transfer_plan import TASKS, Chain, Preset, Step

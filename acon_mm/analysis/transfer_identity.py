@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from acon_mm.apis.config import load_config
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .transfer_files import read_json, write_json
 from .transfer_plan import Step

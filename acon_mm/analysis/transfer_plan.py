@@ -10,7 +10,7 @@ from pathlib import Path
 
 from acon_mm import config_path
 from acon_mm.datasets.digit_build import FORMAT, BuildOptions
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 CLASSIFICATION, DETECTION, SEGMENTATION = TASKS = ('classification', 'detection', 'segmentation')
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .benchmark_report import NONE, markdown_table
 from .transfer_grid import duration

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.stats import t as student
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 from .runs import latest_test_record, metrics_of
 from .transfer_files import read_json, write_json

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from mmengine.config import DictAction
 
-from acon_mm.engine import UserError
 from acon_mm.engine.launch import LAUNCHERS, finish_launch
+from acon_mm.errors import UserError
 
 # How long the other processes of a machine wait for the first one to say what is wrong. torchrun
 # and srun end all as soon as one ends, so the wait is only a long one if the first has no error.

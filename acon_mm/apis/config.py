@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 # What mmengine raises when a base is missing, the file is no Python or a key has no such child.
 _CONFIG_ERRORS = (AssertionError, ImportError, KeyError, OSError, SyntaxError, ValueError)

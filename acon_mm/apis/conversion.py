@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-from acon_mm.engine import UserError
-from acon_mm.engine.checkpoint import load_from_local
-from acon_mm.engine.official_names import OFFICIAL_NAMES
-from acon_mm.engine.official_weights import OfficialLayout
-from acon_mm.engine.saving import save_whole
+from acon_mm.checkpoints.official_names import OFFICIAL_NAMES
+from acon_mm.checkpoints.official_weights import OfficialLayout
+from acon_mm.checkpoints.reading import load_from_local
+from acon_mm.checkpoints.state_dict import state_dict_of
+from acon_mm.checkpoints.writing import save_whole
+from acon_mm.errors import UserError
 
 from .models import get_model
-from .state_dict import state_dict_of
 
 # What their networks were trained on and therefore have to get: BGR as it is read.
 PREPROCESSING = {'channel_order': 'BGR', 'value_range': [0, 255], 'mean': None, 'std': None}

@@ -9,11 +9,11 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from acon_mm._model_index import MIM_ROOT, model_entries
-from acon_mm.engine import UserError
+from acon_mm._mim import MIM_ROOT, model_entries
+from acon_mm.checkpoints.state_dict import state_dict_of
+from acon_mm.errors import UserError
 
 from .config import load_config
-from .state_dict import state_dict_of
 
 
 def list_models(pattern: str | None = None) -> list[str]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from acon_mm.engine import UserError
 from acon_mm.engine.data_check import check_data
 from acon_mm.engine.launch import prepare_launch
+from acon_mm.errors import UserError
 
 from .config import build_runner, load_config
 from .tta import use_tta

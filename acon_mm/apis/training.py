@@ -7,10 +7,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from acon_mm.engine import UserError
 from acon_mm.engine.data_check import check_checkpoints, check_data
 from acon_mm.engine.launch import prepare_launch
-from acon_mm.engine.type_name import type_name
+from acon_mm.errors import UserError
+from acon_mm.registry import type_name
 
 from .config import build_runner, load_config
 

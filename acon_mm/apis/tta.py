@@ -5,7 +5,7 @@ from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 # mmdet's defaults: boxes of both views are merged by NMS. The class lies in mmengine's registry,
 # not in mmdet's.

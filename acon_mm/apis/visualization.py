@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from acon_mm.engine import UserError
-from acon_mm.engine.type_name import type_name
+from acon_mm.errors import UserError
+from acon_mm.registry import type_name
 
 
 def draw_predictions(

@@ -1,6 +1,1 @@
-"""What surrounds a run: launching processes, reading checkpoints, checking the data first."""
-
-from .checkpoint import CheckpointRefusedError, register_safe_loading
-from .errors import UserError
-
-__all__ = ['CheckpointRefusedError', 'UserError', 'register_safe_loading']
+"""What surrounds a run: launching processes, wrapping the model, checking the data first."""

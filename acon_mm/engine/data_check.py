@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from .errors import UserError
-from .type_name import type_name
+from acon_mm.errors import UserError
+from acon_mm.registry import type_name
 
 DIGIT_SCENES = 'digit_scenes'
 

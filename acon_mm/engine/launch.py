@@ -13,8 +13,8 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from .errors import UserError
-from .type_name import type_name
+from acon_mm.errors import UserError
+from acon_mm.registry import type_name
 
 # Where each launcher says: the process' number, how many there are, its number on this machine.
 _VARIABLES = {

@@ -1,4 +1,9 @@
-"""Activations, backbones and heads of acon_mm; importing this module registers them."""
+"""Activations, backbones and heads of acon_mm; importing this module registers them.
+
+The classifiers are registered with mmpretrain's hub of models as well.
+"""
+
+from acon_mm._mim import announce_models
 
 from .activations import AconA, AconB, AconC, AconFReLU, MetaAcon, build_activation
 from .backbones import (
@@ -10,6 +15,8 @@ from .backbones import (
     TFNet,
 )
 from .heads import DropoutLinearClsHead
+
+announce_models()
 
 __all__ = [
     'AconA',

@@ -24,7 +24,7 @@ from acon_mm.analysis.benchmark_tables import (
 )
 from acon_mm.analysis.benchmark_timing import Spread
 from acon_mm.analysis.benchmark_train_step import NetworkResult
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 MIB = 2**20
 

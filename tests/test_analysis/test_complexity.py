@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from acon_mm.analysis import count_complexity, count_config
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 from acon_mm.models import AconC, AconFReLU, MetaAcon
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from acon_mm.analysis import Row, Table, fill_tables, format_tables, paper_table, paper_tables
 from acon_mm.analysis.runs import measured_metrics
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 NUMBERS = (2, 3, 4, 5, 6, 7, 8, 9, 10)
 

@@ -23,7 +23,7 @@ from acon_mm.analysis.transfer_grid import (
     summarise,
 )
 from acon_mm.analysis.transfer_plan import PRESETS
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from transfer_fake import FakeExecute, plan

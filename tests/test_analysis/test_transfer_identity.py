@@ -10,7 +10,7 @@ import pytest
 from acon_mm.analysis import transfer_identity
 from acon_mm.analysis.transfer_identity import PRETRAINED, differing_keys, step_identity
 from acon_mm.analysis.transfer_steps import run_step, step_result
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from transfer_fake import FakeExecute, plan

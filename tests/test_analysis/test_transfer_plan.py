@@ -12,7 +12,7 @@ from acon_mm.analysis.transfer_plan import (
     activation_variants,
     plan_chain,
 )
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from transfer_fake import plan

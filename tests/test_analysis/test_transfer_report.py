@@ -10,7 +10,7 @@ from scipy import stats
 from acon_mm.analysis.transfer_grid import run_grid
 from acon_mm.analysis.transfer_plan import DETECTION, PRESETS, SEGMENTATION
 from acon_mm.analysis.transfer_report import format_report, transfer_rows
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from transfer_fake import FakeExecute, plan

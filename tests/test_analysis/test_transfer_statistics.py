@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from acon_mm.analysis.transfer_statistics import mean_and_deviation, paired_difference
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 
 def by_seed(values):

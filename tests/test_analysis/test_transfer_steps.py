@@ -18,7 +18,7 @@ from acon_mm.analysis.transfer_steps import (
     step_result,
 )
 from acon_mm.apis.cli import CfgOptions
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from transfer_fake import FakeExecute, plan

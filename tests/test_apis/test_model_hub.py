@@ -11,6 +11,7 @@ AFTER = f"""
 import sys
 import acon_mm
 assert not any(name.startswith(('mmpretrain', 'mmdet', 'mmseg')) for name in sys.modules)
+import acon_mm.models
 import mmpretrain
 assert {NAME!r} in mmpretrain.list_models('shufflenetv2')
 assert 'resnet18_8xb32_in1k' in mmpretrain.list_models()
@@ -21,10 +22,7 @@ print(type(model.backbone).__name__, model.backbone.layer1[0].branch_main[0].act
 
 BEFORE = f"""
 import mmpretrain
-import acon_mm
-from acon_mm._model_hub import announce_models
-announce_models()
-announce_models()
+import acon_mm.models
 model = mmpretrain.get_model({NAME!r})
 print(type(model.backbone).__name__, model.backbone.layer1[0].branch_main[0].activate)
 """
@@ -41,8 +39,8 @@ def test_mmpretrain_builds_our_models_by_name(code, tmp_path):
 
 TAKEN = """
 import warnings
-import acon_mm
-from acon_mm import _model_hub
+from acon_mm import _mim
+from mmpretrain.apis import model as hub
 warnings.simplefilter('error')
 class ModelHub:
     seen = []
@@ -50,11 +48,10 @@ class ModelHub:
         ModelHub.seen.append(path)
         if path.name == 'resnet_metafile.yml':
             raise ValueError('The model name resnet18_relu is conflict')
-class hub:
-    ModelHub = ModelHub
+hub.ModelHub = ModelHub
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('always')
-    _model_hub._register(hub)
+    _mim.announce_models()
 message, = (str(w.message) for w in caught)
 assert 'resnet_metafile.yml' in message and 'resnet18_relu is conflict' in message, message
 print(*sorted(path.name for path in ModelHub.seen))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from acon_mm.apis import get_model, list_models
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 NAME = 'shufflenetv2_0.5x_metaacon'
 

@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from acon_mm import config_path
-from acon_mm.models.backbones import pretrained
-from acon_mm.models.backbones.pretrained import PretrainedMismatchError
+from acon_mm.checkpoints import fitting
+from acon_mm.errors import PretrainedMismatchError
 
 ACTIVATIONS = ('relu', 'swish', 'metaacon')
 # Of each classifier: what starts from it.
@@ -60,7 +60,7 @@ def checkpoint(tmp_path, monkeypatch):
 @pytest.mark.parametrize('classifier', STARTED)
 def test_the_whole_backbone_of_a_classifier_arrives(classifier, checkpoint, monkeypatch):
     warned = []
-    monkeypatch.setattr(pretrained, 'print_log', lambda text, **kwargs: warned.append(text))
+    monkeypatch.setattr(fitting, 'print_log', lambda text, **kwargs: warned.append(text))
     expected = checkpoint(classifier).state_dict()
     for name in STARTED[classifier]:
         backbone = build_backbone(load(name))

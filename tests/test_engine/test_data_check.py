@@ -3,8 +3,8 @@ from mmengine.config import Config
 from mmengine.model import PretrainedInit
 from mmpretrain.datasets import ImageNet
 
-from acon_mm.engine import UserError
 from acon_mm.engine.data_check import check_checkpoints, check_data, needed_data
+from acon_mm.errors import UserError
 
 COCO = {
     'type': 'mmdet.CocoDataset',

@@ -6,8 +6,8 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 
-from acon_mm.engine import UserError
 from acon_mm.engine.launch import prepare_launch
+from acon_mm.errors import UserError
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason='with a GPU mmengine launches everything'

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acon_mm import apis
-from acon_mm.engine import CheckpointRefusedError
+from acon_mm.errors import CheckpointRefusedError
 
 
 class Payload:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from acon_mm import apis, config_path
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 CONFIGS = ('r50_metaacon', 'r50_relu', 'r50_swish', 'shufflenetv2_0.5x_metaacon')
 SPLITS = ('train', 'val', 'test')

@@ -4,7 +4,7 @@ from mmengine.config import Config
 
 from acon_mm import apis
 from acon_mm.apis import testing
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 HOOKS = {
     'mmdet.DetVisualizationHook': {'draw': True, 'test_out_dir': '{}'},

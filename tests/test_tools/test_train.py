@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from acon_mm import apis
 from acon_mm.apis import cli, training
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

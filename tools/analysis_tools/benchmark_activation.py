@@ -25,7 +25,7 @@ from acon_mm.analysis.benchmark_cli import (
 from acon_mm.analysis.benchmark_report import folded
 from acon_mm.analysis.benchmark_rows import ROWS
 from acon_mm.analysis.benchmark_tables import case_table, summary_tables
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 
 def shape(text: str) -> tuple[int, ...]:

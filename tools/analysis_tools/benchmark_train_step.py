@@ -22,7 +22,7 @@ from acon_mm.analysis.benchmark_report import folded
 from acon_mm.analysis.benchmark_rows import NETWORK_ROWS
 from acon_mm.analysis.benchmark_tables import block_summary, block_table, network_table
 from acon_mm.analysis.benchmark_train_step import measure_network
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:

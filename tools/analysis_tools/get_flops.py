@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 
 from acon_mm.analysis import Complexity, count_config
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 
 def positive(text: str) -> int:

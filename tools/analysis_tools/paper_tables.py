@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from acon_mm.analysis import fill_tables, format_tables, paper_table, paper_tables
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

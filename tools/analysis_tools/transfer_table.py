@@ -23,7 +23,7 @@ from acon_mm.analysis.transfer_plan import (
 )
 from acon_mm.analysis.transfer_report import format_report, transfer_rows
 from acon_mm.apis.cli import CfgOptions
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 TOOLS = Path(__file__).resolve().parents[1]
 

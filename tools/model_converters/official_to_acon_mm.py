@@ -3,8 +3,8 @@
 import argparse
 
 from acon_mm.apis.conversion import convert_official
-from acon_mm.engine import UserError
-from acon_mm.engine.official_names import OFFICIAL_NAMES
+from acon_mm.checkpoints.official_names import OFFICIAL_NAMES
+from acon_mm.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:

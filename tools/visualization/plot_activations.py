@@ -2,7 +2,7 @@
 
 import argparse
 
-from acon_mm.visualization import draw_curves
+from acon_mm.analysis import draw_curves
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from acon_mm.checkpoints.fitting import check_pretrained
+from acon_mm.models.activations.acon import ChannelActivation
 from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.models.layers import recompute
-
-from .pretrained import check_pretrained
 
 PLACEMENTS = ('one', 'all')
 
@@ -87,7 +87,7 @@ class StagedBackbone(BaseModule):
 
     def init_weights(self) -> None:
         """Set the weights as ``init_cfg`` says; see :func:`check_pretrained` for checkpoints."""
-        check_pretrained(self)
+        check_pretrained(self, ChannelActivation)
         super().init_weights()
 
     def switch_to_deploy(self) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
+from acon_mm.checkpoints.fitting import check_pretrained
+from acon_mm.models.activations.acon import ChannelActivation
 from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.registry import MODELS
 
 from .base import PLACEMENTS, check_choice, check_out_indices
-from .pretrained import check_pretrained
 from .resnet_blocks import AconBasicBlock, AconBottleneck
 
 STYLES = ('pytorch', 'caffe')
@@ -146,7 +147,7 @@ class AconResNet(ResNet):
 
     def init_weights(self) -> None:
         """Set the weights as ``init_cfg`` says; see :func:`check_pretrained` for checkpoints."""
-        check_pretrained(self)
+        check_pretrained(self, ChannelActivation)
         super().init_weights()
 
     def switch_to_deploy(self) -> None:

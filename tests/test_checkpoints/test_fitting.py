@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from acon_mm.checkpoints import fitting
+from acon_mm.errors import PretrainedMismatchError
 from acon_mm.models import AconResNet, AconShuffleNetV2
-from acon_mm.models.backbones import pretrained
-from acon_mm.models.backbones.pretrained import PretrainedMismatchError
 
 RELU = dict(type='ReLU')
 SWISH = dict(type='acon_mm.AconA')
@@ -47,7 +47,7 @@ def start(tmp_path):
 @pytest.fixture
 def warned(monkeypatch):
     lines = []
-    monkeypatch.setattr(pretrained, 'print_log', lambda text, **kwargs: lines.append(text))
+    monkeypatch.setattr(fitting, 'print_log', lambda text, **kwargs: lines.append(text))
     return lines
 
 

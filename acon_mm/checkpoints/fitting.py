@@ -20,24 +20,21 @@ from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from acon_mm.engine.errors import UserError
-from acon_mm.models.activations.acon import ChannelActivation
+from acon_mm.errors import PretrainedMismatchError
+from acon_mm.registry import type_name
 
 _SHOWN = 3
 
 
-class PretrainedMismatchError(UserError):
-    """The checkpoint of an ``init_cfg`` belongs to another network; nothing of it was loaded."""
-
-
-def check_pretrained(backbone: BaseModule) -> None:
+def check_pretrained(backbone: BaseModule, activation: type[nn.Module]) -> None:
     """Check that the checkpoint of a backbone's ``init_cfg`` fits, if it names one.
 
     Call it before ``init_weights``. Where only parameters of activations are missing, a warning
     names these activations.
 
     Args:
-        backbone: The backbone, whose ``init_cfg`` is looked at.
+        backbone: The backbone with the ``init_cfg``.
+        activation: The class of the activations whose parameters the checkpoint may lack.
 
     Raises:
         PretrainedMismatchError: If the checkpoint does not fit by the rule of this module. One
@@ -46,10 +43,9 @@ def check_pretrained(backbone: BaseModule) -> None:
     """
     cfgs = backbone.init_cfg or ()
     for cfg in [cfgs] if isinstance(cfgs, Mapping) else cfgs:
-        kind = cfg.get('type')
-        if getattr(kind, '__name__', kind) in ('Pretrained', 'PretrainedInit'):
+        if type_name(cfg.get('type')) in ('Pretrained', 'PretrainedInit'):
             state = _backbone_state(backbone, cfg['checkpoint'], cfg.get('prefix'))
-            _compare(backbone, state, cfg['checkpoint'])
+            _compare(backbone, state, cfg['checkpoint'], activation)
 
 
 def _backbone_state(backbone: nn.Module, path: str, prefix: str | None) -> dict[str, Tensor]:
@@ -77,11 +73,13 @@ def _backbone_state(backbone: nn.Module, path: str, prefix: str | None) -> dict[
     return own
 
 
-def _compare(backbone: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
+def _compare(
+    backbone: nn.Module, state: Mapping[str, Tensor], path: str, activation: type[nn.Module]
+) -> None:
     expected = backbone.state_dict()
     # mmengine does not miss it either: a counter that old checkpoints lack.
     missing = [k for k in expected if k not in state and not k.endswith('num_batches_tracked')]
-    own = _activation_keys(backbone)
+    own = _activation_keys(backbone, activation)
     found = {
         'missing': [k for k in missing if k not in own],
         'unexpected': [k for k in state if k not in expected],
@@ -108,12 +106,12 @@ def _compare(backbone: nn.Module, state: Mapping[str, Tensor], path: str) -> Non
         )
 
 
-def _activation_keys(backbone: nn.Module) -> dict[str, str]:
+def _activation_keys(backbone: nn.Module, activation: type[nn.Module]) -> dict[str, str]:
     """Return the names of all parameters and buffers of activations, with the activation's."""
     return {
         f'{name}.{key}': name
         for name, module in backbone.named_modules()
-        if isinstance(module, ChannelActivation)
+        if isinstance(module, activation)
         for key in module.state_dict()
     }
 

@@ -11,12 +11,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from acon_mm.engine import (
-    CheckpointRefusedError,
-    UserError,
-    checkpoint,
-    register_safe_loading,
-)
+from acon_mm.checkpoints import reading, register_safe_loading
+from acon_mm.errors import CheckpointRefusedError, UserError
 
 
 class Call:
@@ -174,7 +170,7 @@ def test_the_switch_that_lifts_the_restriction_is_overruled_and_kept(
     def load_from_http(filename, map_location):
         return torch.load(filename, weights_only=False)
 
-    remote = checkpoint._force_weights_only(load_from_http)
+    remote = reading._force_weights_only(load_from_http)
     for read in (reader, remote):
         with pytest.raises(CheckpointRefusedError, match=r'posix\.system'):
             read('bad.pth')
@@ -216,7 +212,7 @@ def test_registering_again_changes_nothing():
     before = set(torch.serialization.get_safe_globals())
     register_safe_loading()
     assert set(torch.serialization.get_safe_globals()) == before
-    assert CheckpointLoader._get_checkpoint_loader('a.pth') is checkpoint.load_from_local
+    assert CheckpointLoader._get_checkpoint_loader('a.pth') is reading.load_from_local
 
 
 @pytest.mark.parametrize('url', ['https://host/a.pth', 'torchvision://resnet50', 's3://bucket/a'])
@@ -232,7 +228,7 @@ def test_files_from_elsewhere_are_restricted_too(tmp_path, monkeypatch, url):
             return unrestricted()
 
         load.__name__ = name
-        monkeypatch.setattr(checkpoint.mmengine_checkpoint, name, load)
+        monkeypatch.setattr(reading.mmengine_checkpoint, name, load)
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     register_safe_loading()
     with pytest.raises(CheckpointRefusedError, match=r'posix\.system'):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acon_mm.engine import UserError
+from acon_mm.errors import UserError
 
 
 def state_dict_of(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:

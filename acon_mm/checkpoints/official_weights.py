@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from .errors import UserError
+from acon_mm.errors import UserError
 
 SLOPES = ('p1', 'p2', 'beta')
 

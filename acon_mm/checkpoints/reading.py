@@ -23,9 +23,10 @@ import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from acon_mm.errors import CheckpointRefusedError, UserError
+
 from . import pickled_numpy
 from .config_text import leave_out_programs
-from .errors import UserError
 
 # Loaders of mmengine for files that are not on this machine, under the prefixes it gives them.
 # They end in `torch.hub.load_state_dict_from_url`, whose default is still `weights_only=False`.
@@ -51,10 +52,6 @@ _UNREADABLE = (
     ValueError,
     struct.error,
 )
-
-
-class CheckpointRefusedError(UserError):
-    """A checkpoint asks for a global outside the allow-list; nothing of it was run."""
 
 
 def safe_globals() -> dict[str, Any]:

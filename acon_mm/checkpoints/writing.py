@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .errors import UserError
+from acon_mm.errors import UserError
 
 
 def save_whole(content: Any, path: str | os.PathLike) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from acon_mm.apis.conversion import convert_official
 from acon_mm.apis.models import get_model, list_models
-from acon_mm.engine import CheckpointRefusedError, UserError
-from acon_mm.engine.official_names import OFFICIAL_NAMES
-from acon_mm.engine.official_weights import OfficialLayout
+from acon_mm.checkpoints.official_names import OFFICIAL_NAMES
+from acon_mm.checkpoints.official_weights import OfficialLayout
+from acon_mm.errors import CheckpointRefusedError, UserError
 
 NAME = 'shufflenetv2_0.5x_metaacon'
 

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from acon_mm.engine.config_text import holds_values_only
+from acon_mm.checkpoints.config_text import holds_values_only
 
 PROGRAMS = {
     'import': 'import os',

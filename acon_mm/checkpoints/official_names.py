@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from acon_mm.models.backbones import shufflenet_v2, tfnet
+# Their blocks of one network are numbered through: how many a stage has.
+_SHUFFLENET_BLOCKS = (4, 8, 4)
+_TFNET_BLOCKS = (2, 3, 8, 3)
 
 # Their lightweight networks number the layers of a row of units. By our name of a unit, the
 # number of its first layer: a depth-wise convolution and its norm are followed by no activation.
@@ -60,8 +62,8 @@ def lightweight_name(key: str, num_blocks: Sequence[int]) -> str:
 def _namings() -> dict[str, Callable[[str], str]]:
     basic = partial(resnet_name, activations={'act1': 'acon1', 'act2': 'acon2'})
     bottleneck = partial(resnet_name, activations={'act2': 'acon'})
-    shuffle = partial(lightweight_name, num_blocks=shufflenet_v2.NUM_BLOCKS)
-    tf = partial(lightweight_name, num_blocks=tfnet.NUM_BLOCKS)
+    shuffle = partial(lightweight_name, num_blocks=_SHUFFLENET_BLOCKS)
+    tf = partial(lightweight_name, num_blocks=_TFNET_BLOCKS)
     widths = ('0.5', '1.0', '1.5', '2.0')
     kinds = ('aconc', 'metaacon')
     return {

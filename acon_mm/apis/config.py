@@ -1,6 +1,7 @@
 """From a config file and the options of a script to the config of one run."""
 
 import os
+import traceback
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from mmengine.runner import Runner
 
 from acon_mm.errors import UserError
 
-# What mmengine raises when a base is missing, the file is no Python or a key has no such child.
-_CONFIG_ERRORS = (AssertionError, ImportError, KeyError, OSError, SyntaxError, ValueError)
+# What mmengine raises when a key has no such child.
 _OPTION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
@@ -39,7 +39,7 @@ def load_config(
     try:
         cfg.merge_from_dict(cfg_options or {})
     except _OPTION_ERRORS as error:
-        raise UserError(f'cfg_options {cfg_options} do not fit the config: {error}') from None
+        raise UserError(f'cfg_options {cfg_options} do not fit the config: {error}') from error
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif not cfg.get('work_dir'):
@@ -66,11 +66,20 @@ def _read(path: Path) -> Config:
         raise UserError(f'config {str(path)!r} does not exist (looked in {Path.cwd()})')
     try:
         return Config.fromfile(path.expanduser())
-    except _CONFIG_ERRORS as error:
+    except Exception as error:  # a config is a program and may raise anything
         reason = ' '.join(str(error).split())
         raise UserError(
             f'config {str(path)!r} cannot be read: {type(error).__name__}: {reason}'
-        ) from None
+            f'{_place_in_config(error)}'
+        ) from error
+
+
+def _place_in_config(error: Exception) -> str:
+    """Return the line of a config file that raised an error, nothing if none did."""
+    frames = traceback.walk_tb(error.__traceback__)
+    # The code of a config runs outside of any module.
+    lines = [(f.f_code.co_filename, line) for f, line in frames if '__name__' not in f.f_globals]
+    return f' (line {lines[-1][1]} of {lines[-1][0]!r})' if lines else ''
 
 
 def _set_loader_defaults(cfg: Config) -> None:

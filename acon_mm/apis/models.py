@@ -79,7 +79,7 @@ def _load(model: nn.Module, name: str, path: str) -> None:
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except FileNotFoundError as error:
-        raise UserError(f'pretrained is {path!r}, which cannot be read: {error}') from None
+        raise UserError(f'pretrained is {path!r}, which cannot be read: {error}') from error
     state = state_dict_of(checkpoint, path)
     expected = model.state_dict()
     for key in (*expected, *state):

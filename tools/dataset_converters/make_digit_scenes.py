@@ -1,7 +1,7 @@
 """Make DigitScenes: handwritten digits on photographs, made from what scikit-learn ships.
 
 The folder holds ``images`` with ``annotations`` (COCO), ``leftImg8bit`` with ``gtFine``
-(Cityscapes) and ``imagenet`` (crops of one digit, a folder a class).
+(Cityscapes) and ``imagenet`` (crops of one digit, one folder per class).
 """
 
 import argparse

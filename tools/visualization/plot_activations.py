@@ -11,7 +11,7 @@ def main() -> None:
     parser.add_argument(
         '--out', default='resources/acon_curves.png', help='the image, PNG, SVG or PDF by its name'
     )
-    parser.add_argument('--dpi', type=int, default=110, help='pixels an inch')
+    parser.add_argument('--dpi', type=int, default=110, help='pixels per inch')
     args = parser.parse_args()
     try:
         draw_curves().savefig(args.out, dpi=args.dpi)

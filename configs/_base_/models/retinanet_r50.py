@@ -1,4 +1,4 @@
-# RetinaNet with FPN and nine anchors a place, on a ResNet-50 that was pretrained by the recipe of
+# RetinaNet with FPN and nine anchors per position, on a ResNet-50 that was pretrained by the recipe of
 # the paper's authors: BGR input from 0 to 255, neither mean nor standard deviation, and the stride
 # in the first 1×1 convolution (style='caffe'). Weights of another recipe need its preprocessor.
 model = dict(

@@ -77,9 +77,16 @@ def per_channel(
 
 def needs_operations(g: Tensor) -> bool:
     """Return whether a backward pass that gets ``g`` must consist of torch operations."""
-    # Gradients are enabled in there under create_graph only: then they must be differentiable.
-    # Many gradients at once, of a vmap, have no memory that a kernel could read.
-    return torch.is_grad_enabled() or not torch._C._has_storage(g)
+    # Gradients are enabled in a backward pass under create_graph only, which differentiates it.
+    return torch.is_grad_enabled() or not _has_storage(g)
+
+
+def _has_storage(g: Tensor) -> bool:
+    try:
+        g.untyped_storage()
+    except NotImplementedError:  # a batch of gradients under vmap, which a kernel cannot read
+        return False
+    return True
 
 
 class _Acon(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from acon_mm.ops import acon, spatial_mean
+from acon_mm.ops import acon, spatial_mean, torch_private
 from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
 from acon_mm.registry import MODELS
 
@@ -199,12 +199,7 @@ def _check_channels(x: Tensor, num_channels: int) -> None:
 
 def _may_be_passed_by(part: nn.Module, usual: type[nn.Module]) -> bool:
     """Return whether to compute what a module does instead of calling it changes nothing."""
-    return type(part) is usual and not (
-        part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-    )
+    return type(part) is usual and not torch_private.has_hooks(part)
 
 
 def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:

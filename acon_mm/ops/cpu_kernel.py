@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .formula import acon_gradients
 
-INTERFACE = 2
+INTERFACE = 3
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
@@ -48,8 +48,8 @@ def _load() -> tuple[ModuleType | None, str]:
 _module, _name_or_reason = _load()
 if _module is not None:
     _module.set_differentiable_gradients(acon_gradients)
-    # ACON of x, p1, p2 and beta as an autograd function that keeps them, as autograd.py has it for
-    # the other kernels; None for parameters that are not as forward wants them.
+    # ACON of x, p1, p2 and beta as an autograd function that saves them, as autograd.py has it for
+    # the other kernels; None for tensors that are not as forward() needs them.
     apply = _module.apply
 
 
@@ -63,26 +63,28 @@ def describe() -> str:
     return f'compiled kernel for {_name_or_reason.upper()}'
 
 
-def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
+def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
     """Compute ACON.
 
     Args:
         x: A float tensor of shape ``(N, C, ...)`` on the CPU, in any memory format.
-        p1: A tensor of shape ``(C,)``, float64 if ``x`` is and else float32.
+        p1: A number, or a tensor of shape ``(C,)``, float64 if ``x`` is and else float32.
         p2: Likewise.
-        beta: Of shape ``(C,)`` or ``(N, C)``, likewise.
+        beta: A number, or a tensor of shape ``(C,)`` or ``(N, C)``, likewise.
 
     Returns:
         A tensor of the shape, dtype and, where it is contiguous or channels_last, of the memory
         format of ``x``.
     """
-    return _module.forward(x, p1.contiguous(), p2.contiguous(), beta.contiguous())
+    return _module.forward(x, *map(_dense, (p1, p2, beta)))
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and ``beta``, in their shapes and dtypes.
+
+    That of a number is None.
 
     Args:
         g: The gradient of the value, of the shape and dtype of ``x``, in any memory format.
@@ -91,7 +93,11 @@ def backward(
         p2: See there.
         beta: See there.
     """
-    return _module.backward(g, x, p1.contiguous(), p2.contiguous(), beta.contiguous())
+    return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
+
+
+def _dense(param: Tensor | float) -> Tensor | float:
+    return param.contiguous() if isinstance(param, Tensor) else param
 
 
 def meta_forward(x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, batch: bool) -> list[Tensor]:

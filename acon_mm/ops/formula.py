@@ -144,8 +144,8 @@ def acon_grad(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | 
 
 
 def acon_gradients(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of all arguments of ACON, differentiable any number of times.
 
     With ``h`` as in the head of this file and ``t = s * (1 - s)``, they are ``p2 + d * h`` for
@@ -162,7 +162,7 @@ def acon_gradients(
 
     Returns:
         The gradients of ``x``, ``p1``, ``p2`` and ``beta``, each of the shape and dtype of its
-        argument.
+        argument; None for a number.
 
     Raises:
         ValueError: If a parameter's shape does not fit ``x``.
@@ -180,10 +180,16 @@ def acon_gradients(
     finite = torch.where(t == 0, 0, wide)
     h = s + zt
     gx = g * wide
-    of_params = (gx * h, gx * (rest - zt), g * (finite * t) * finite * d * d)
+    of_params = (
+        lambda: gx * h,
+        lambda: gx * (rest - zt),
+        lambda: g * (finite * t) * finite * d * d,
+    )
     return (g * (a2 + d * h)).to(x.dtype), *(
-        grad.sum_to_size(view.shape).view(param.shape).to(param.dtype)
-        for grad, view, param in zip(of_params, aligned, (p1, p2, beta), strict=True)
+        gradient().sum_to_size(view.shape).view(param.shape).to(param.dtype)
+        if isinstance(param, Tensor)
+        else None
+        for gradient, view, param in zip(of_params, aligned, (p1, p2, beta), strict=True)
     )
 
 

@@ -6,6 +6,20 @@ With ``d = p1 - p2``, ``z = beta * d * x``, ``s = sigmoid(z)`` and ``t = s * (1 
     dy/dx = p2 + d * h,  h = s + z * t
 
 ``h`` runs from 0 to 1 and overshoots both ends by 0.0998, at ``|z| = 2.39936``.
+
+An infinite ``x`` has the gradients that finite ones tend to, in every kernel and in
+:func:`acon_gradients`. ``h`` and ``1 - h`` fall like ``exp(-|z|)``, faster than ``x`` grows, so:
+
+=========  =========  ==========  ==============  ==========
+``z``      of ``x``   of ``p1``   of ``p2``       of ``beta``
+=========  =========  ==========  ==============  ==========
+``+inf``   ``p1``     ``x``       0               0
+``-inf``   ``p2``     0           ``x``           0
+NaN        NaN        NaN         NaN             NaN
+=========  =========  ==========  ==============  ==========
+
+The last row is ``beta * d = 0``. Where tracers and transforms differentiate
+:func:`acon_formula` by themselves, all gradients of an infinite ``x`` are NaN.
 """
 
 from collections.abc import Sequence
@@ -150,8 +164,7 @@ def acon_gradients(
 
     With ``h`` as in the head of this file and ``t = s * (1 - s)``, they are ``p2 + d * h`` for
     ``x``, ``x * h`` for ``p1``, ``x * (1 - h)`` for ``p2`` and ``d^2 * x^2 * t`` for ``beta``,
-    each times ``g`` and summed over what the parameter was broadcast to. An infinite ``x`` adds
-    nothing to the gradient of ``beta``.
+    each times ``g`` and summed over what the parameter was broadcast to.
 
     Args:
         g: The gradient of the value, a float tensor of the shape of ``x``.
@@ -179,10 +192,9 @@ def acon_gradients(
     zt = torch.where(t == 0, 0, z) * t
     finite = torch.where(t == 0, 0, wide)
     h = s + zt
-    gx = g * wide
     of_params = (
-        lambda: gx * h,
-        lambda: gx * (rest - zt),
+        lambda: g * (torch.where(z < 0, finite, wide) * h),
+        lambda: g * (torch.where(z > 0, finite, wide) * (rest - zt)),
         lambda: g * (finite * t) * finite * d * d,
     )
     return (g * (a2 + d * h)).to(x.dtype), *(

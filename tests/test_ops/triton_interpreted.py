@@ -140,6 +140,24 @@ def test_infinite_inputs_give_the_limits():
     assert dbeta.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_gradients_at_infinity_are_the_limits(dtype):
+    """One channel for each case, as for the other kernels."""
+    inf, nan = torch.inf, torch.nan
+    slopes = [(1, 0), (0, 1), (2, 0.5), (-2, 0.5), (1.5, -0.5), (-0.5, -1), (0.5, 0.5)]
+    cases = [(x, *p, b) for x in (inf, -inf) for p in slopes for b in (1, -2, 0)]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    x, *params = torch.tensor(cases, dtype=wide).t().contiguous()
+    x = x.to(dtype)[None, :, None].contiguous()
+    found = triton_kernel.backward(torch.ones_like(x), x, *params)
+    for grads, (x, p1, p2, beta) in zip(
+        zip(*(f.flatten().tolist() for f in found), strict=True), cases, strict=True
+    ):
+        z = beta * (p1 - p2) * x
+        expected = [p1, x, 0, 0] if z > 0 else [p2, 0, x, 0] if z < 0 else [nan] * 4
+        assert list(grads) == pytest.approx(expected, nan_ok=True), (x, p1, p2, beta)
+
+
 def test_a_gradient_that_is_not_a_number_is_not_hidden():
     """A loss scaler looks for it, also where the derivative is 0."""
     x = torch.full((1, 2, 3), -1e4)

@@ -171,8 +171,8 @@ void check(
   TORCH_CHECK_VALUE(x.dim() >= 2, "x must have at least two dimensions, but it has ", x.dim());
   TORCH_CHECK_VALUE(
       p1.fits(x, false) && p2.fits(x, false) && beta.fits(x, true),
-      "p1 and p2 must be numbers or contiguous tensors of the shape (C,), beta likewise or (N, C), "
-      "of ", at::toOpMathType(x.scalar_type()), " on the CPU, for x of ", x.sizes());
+      "p1 and p2 must be numbers or contiguous tensors of the shape (C,), beta likewise or "
+      "(N, C), of ", at::toOpMathType(x.scalar_type()), " on the CPU, for x of ", x.sizes());
 }
 
 Tensor forward(

@@ -75,7 +75,7 @@ struct Acon : torch::autograd::Function<Acon> {
   }
 };
 
-// Returns nothing for parameters that have to be converted or expanded first, or do not fit at all.
+// Returns nothing for tensors that have to be converted or expanded first, or do not fit at all.
 std::optional<Tensor> apply(
     const Tensor& x, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
   if (x.dim() < 2 || !p1.fits(x, false) || !p2.fits(x, false) || !beta.fits(x, true)) {

@@ -52,8 +52,9 @@ class MetaAcon(TwoSlopeActivation):
         depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight a channel, hidden width
             ``C``), which the paper uses to save parameters in ResNet-152. Channel-wise only.
         norm_cfg: The config of the norms after ``fc1`` and ``fc2``, ``dict(type='BN')`` or
-            ``dict(type='SyncBN')``; None for no norm. A batch norm must keep running statistics,
-            which single samples need. Channel-wise only.
+            ``dict(type='SyncBN')``; None for no norm. Inside a backbone the default is the
+            backbone's ``norm_cfg``. A batch norm must keep running statistics, which single
+            samples need. Channel-wise only.
         init: ``'paper'`` (``p1 = 1``, ``p2 = 0``) or ``'normal'`` (both from N(0, 1)).
         inplace: Ignored.
 
@@ -100,6 +101,30 @@ class MetaAcon(TwoSlopeActivation):
             self.fc2 = nn.Conv2d(hidden, num_channels, 1, groups=groups)
             self.bn2 = _build_norm(norm_cfg, num_channels)
         self.reset_parameters()
+
+    @staticmethod
+    def check_norm_of_network(act_cfg: dict, norm_cfg: dict) -> None:
+        """Check that the norm of a network can be handed on to the activations in it.
+
+        Args:
+            act_cfg: The config of the activation, without a norm.
+            norm_cfg: The config of the network's norms.
+
+        Raises:
+            ValueError: If ``norm_cfg`` is not a batch norm. Other norms normalise each sample by
+                itself: over the pixels, of which a pooled map has one, or over groups of channels,
+                which suit the network's widths and not the hidden width in here.
+        """
+        kind = norm_cfg.get('type')
+        norm = kind if isinstance(kind, type) else MODELS.get(kind)
+        channel_wise = act_cfg.get('manner', 'channel_wise') == 'channel_wise'
+        if norm is not None and channel_wise and not _is_batch_norm(norm):
+            raise ValueError(
+                f'the norms inside MetaAcon cannot be those of the network, '
+                f'norm_cfg={norm_cfg!r}: they follow a global pooling and must be batch norms. '
+                "Name one in act_cfg, as in act_cfg=dict(type='acon_mm.MetaAcon', "
+                "norm_cfg=dict(type='BN')), or norm_cfg=None for no norm"
+            )
 
     def reset_parameters(self) -> None:
         """Set the slopes, the two convolutions and their norms to their first values."""
@@ -163,6 +188,13 @@ class MetaAcon(TwoSlopeActivation):
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}'
+
+
+def _is_batch_norm(norm: type[nn.Module]) -> bool:
+    # mmcv's synchronised batch norm is no subclass of torch's. By name, so that its compiled
+    # operators need not be imported.
+    names = (base.__name__ for base in norm.__mro__)
+    return issubclass(norm, _BatchNorm) or 'SyncBatchNorm' in names
 
 
 def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:

@@ -38,7 +38,8 @@ class AconMobileNetV1(StagedBackbone):
         placement: ``'all'`` replaces every activation, ``'one'`` only that after each depth-wise
             convolution; the others are then ReLU.
         out_indices: The stages whose outputs are returned, out of 0 to 4.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 

@@ -98,7 +98,8 @@ class AconMobileNetV2(StagedBackbone):
             convolution; the others are then ReLU6.
         width_rule: How channels are scaled, ``'mmpretrain'`` or ``'ceil'``, see above.
         out_indices: The stages whose outputs are returned, out of 0 to 7.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 

@@ -55,7 +55,8 @@ class AconResNet(ResNet):
         **kwargs: The other arguments of ``mmpretrain.ResNet``: ``in_channels``,
             ``stem_channels``, ``base_channels``, ``expansion``, ``num_stages``, ``deep_stem``,
             ``avg_down``, ``conv_cfg``, ``norm_cfg``, ``zero_init_residual``, ``drop_path_rate``,
-            ``init_cfg``.
+            ``init_cfg``. The norms inside the activations follow ``norm_cfg``, too, unless
+            ``act_cfg`` names one.
 
     Shape:
         - Input: ``(N, in_channels, H, W)``.

@@ -34,8 +34,8 @@ class AconBasicBlock(BasicBlock):
         super().__init__(**kwargs)
         del self.relu
         cfgs = act_cfgs(act_cfg, placement or 'all', 'ReLU', count=2, replaced=0)
-        self.act1 = build_activation(cfgs[0], self.mid_channels)
-        self.act2 = build_activation(cfgs[1], self.out_channels)
+        self.act1 = build_activation(cfgs[0], self.mid_channels, self.norm_cfg)
+        self.act2 = build_activation(cfgs[1], self.out_channels, self.norm_cfg)
         self.se_layer = build_se(se_ratio, self.out_channels)
 
     def set_dilation(self, dilation: int) -> None:
@@ -75,9 +75,9 @@ class AconBottleneck(Bottleneck):
         super().__init__(**kwargs)
         del self.relu
         cfgs = act_cfgs(act_cfg, placement or 'one', 'ReLU', count=3, replaced=1)
-        self.act1 = build_activation(cfgs[0], self.mid_channels)
-        self.act2 = build_activation(cfgs[1], self.mid_channels)
-        self.act3 = build_activation(cfgs[2], self.out_channels)
+        self.act1 = build_activation(cfgs[0], self.mid_channels, self.norm_cfg)
+        self.act2 = build_activation(cfgs[1], self.mid_channels, self.norm_cfg)
+        self.act3 = build_activation(cfgs[2], self.out_channels, self.norm_cfg)
         self.se_layer = build_se(se_ratio, self.out_channels)
 
     def set_dilation(self, dilation: int) -> None:

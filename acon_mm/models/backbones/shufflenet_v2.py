@@ -142,7 +142,8 @@ class AconShuffleNetV2(StagedBackbone):
             block, 16 for Table 6; None for none.
         output_stride: The largest stride of a stage: 8, 16 or 32.
         out_indices: The stages whose outputs are returned, out of 0 to 3.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         **kwargs: ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``init_cfg`` of
             :class:`StagedBackbone`. An ``init_cfg`` replaces the authors' initial values.
 

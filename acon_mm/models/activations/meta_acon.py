@@ -163,7 +163,7 @@ class MetaAcon(TwoSlopeActivation):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
-            layers = _usual_layers(self)
+            layers = _default_layers(self)
             if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
                 if not self.bn1.training:
                     return meta_acon(x, self.p1, self.p2, layers, batch=False)
@@ -229,28 +229,42 @@ def _check_channels(x: Tensor, num_channels: int) -> None:
         )
 
 
-def _may_be_passed_by(part: nn.Module, usual: type[nn.Module]) -> bool:
-    """Return whether to compute what a module does instead of calling it changes nothing."""
-    return type(part) is usual and not torch_private.has_hooks(part)
+def _can_bypass(conv: nn.Module) -> bool:
+    """Return whether to compute what a convolution does instead of calling it changes nothing."""
+    return type(conv) is nn.Conv2d and not torch_private.has_hooks(conv)
 
 
-def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
+def _can_bypass_norm(norm: nn.Module) -> bool:
+    """Return whether to compute what a norm does instead of calling it changes nothing.
+
+    A batch norm is what computes as torch's does, with weight, bias and running statistics, such
+    as the norms that mmengine puts in the place of synchronised ones. A synchronised one is not.
+    """
+    return (
+        isinstance(norm, _BatchNorm)
+        and type(norm).forward is nn.BatchNorm2d.forward
+        and norm.affine
+        and norm.running_mean is not None
+        and norm.momentum is not None
+        and not torch_private.has_hooks(norm)
+    )
+
+
+def _default_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """Return the layers of the switching factor, None if they are not as by default.
 
-    Their modules are passed by then: nobody must have replaced them or listen to what they do.
+    The caller bypasses their modules: none must have been replaced or have hooks.
     """
-    parts = (meta.fc1, meta.bn1, meta.fc2, meta.bn2)
-    for part, usual in zip(parts, (nn.Conv2d, nn.BatchNorm2d) * 2, strict=True):
-        if not _may_be_passed_by(part, usual):
-            return None
-    if meta.fc1.groups != 1 or meta.bn1.training != meta.bn2.training:
+    if not (_can_bypass(meta.fc1) and _can_bypass(meta.fc2)) or meta.fc1.groups != 1:
         return None
-    if any(not norm.affine or norm.momentum is None for norm in (meta.bn1, meta.bn2)):
+    if not (_can_bypass_norm(meta.bn1) and _can_bypass_norm(meta.bn2)):
+        return None
+    if meta.bn1.training != meta.bn2.training:
         return None
     return _normed_layer(meta.fc1, meta.bn1), _normed_layer(meta.fc2, meta.bn2)
 
 
-def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
+def _normed_layer(conv: nn.Conv2d, norm: _BatchNorm) -> NormedLayer:
     return NormedLayer(
         conv.weight,
         conv.bias,
@@ -266,7 +280,7 @@ def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     # A convolution of a 1×1 map takes five times as long as the product that it is. But who prunes
     # or wraps the layer, counts its operations or exports it, has to meet it.
-    plain = _may_be_passed_by(conv, nn.Conv2d)
+    plain = _can_bypass(conv)
     if plain and conv.groups == 1:
         return F.linear(x, conv.weight.flatten(1), conv.bias)
     if not plain or torch.jit.is_tracing():

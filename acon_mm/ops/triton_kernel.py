@@ -160,7 +160,7 @@ class Tiling(NamedTuple):
 
 
 def tile(x: Tensor, beta: Tensor | float) -> Tiling:
-    """Cover a contiguous or channels-last map with tiles of 128 bits a thread.
+    """Cover a contiguous or channels-last map with tiles of 128 bits per thread.
 
     The kernels are compiled for two flags and three powers of two, not for a shape: a detector
     whose maps differ from image to image meets new kernels a handful of times.
@@ -175,7 +175,7 @@ def tile(x: Tensor, beta: Tensor | float) -> Tiling:
     # Where every plane is one element, the channels of a contiguous tensor are adjacent, too.
     channels_last = length == 1 or not x.is_contiguous()
     align = math.gcd(channels if channels_last else length, 8)
-    # Eight 16-bit elements a thread where they load at once; more registers for nothing elsewhere.
+    # Eight 16-bit elements per thread where one load reads them, elsewhere four: fewer registers.
     elements = _THREADS * min(16 // x.element_size(), max(4, align))
     if channels_last:
         samples, planes, length = (

@@ -21,7 +21,7 @@ from .folding import fold_norm
 
 MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
 
-_said_that_a_norm_fell_back = False
+_warned_of_single_samples = False
 
 
 @MODELS.register_module()
@@ -31,25 +31,25 @@ class MetaAcon(TwoSlopeActivation):
     ======================  ==========================================================
     ``manner``              switching factor (Table 5)
     ======================  ==========================================================
-    ``'channel_wise'``      ``sigmoid(fc2(fc1(GAP(x))))``, one a sample and channel
-    ``'layer_wise'``        ``sigmoid(sum over channels of GAP(x))``, one a sample
-    ``'pixel_wise'``        ``sigmoid(x)``, one an element
+    ``'channel_wise'``      ``sigmoid(fc2(fc1(GAP(x))))``, one per sample and channel
+    ``'layer_wise'``        ``sigmoid(sum over channels of GAP(x))``, one per sample
+    ``'pixel_wise'``        ``sigmoid(x)``, one per element
     ======================  ==========================================================
 
     The channel-wise manner has two 1×1 convolutions with bias, ``fc1`` and ``fc2``, each followed
     by a norm, ``bn1`` and ``bn2``, and no non-linearity between them, as in the authors' code. In
     all manners the slopes ``p1`` and ``p2`` are parameters of shape ``(C,)``.
 
-    A batch norm cannot train on one value a channel, which is what the pooled map of a single
-    sample holds. It then normalises with its running statistics, leaves them as they are, and the
-    first time a warning is logged. A ``SyncBN`` that sees more samples in other processes is not
-    affected. Under ``torch.jit.script`` the norm decides, and torch's refuses such a batch.
+    A batch norm cannot train on one value per channel, which is all that the pooled map of a
+    single sample has. It then normalises with its running statistics and does not update them;
+    the first time a warning is logged. A ``SyncBN`` with more samples in other processes is not
+    affected. Under ``torch.jit.script`` the norm itself is called, and torch's raises an error.
 
     Args:
         num_channels: The number of channels ``C``.
         manner: How the switching factor is computed, see the table.
         reduction: ``r``; the hidden width is ``max(r, C // r)``. Channel-wise only.
-        depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight a channel, hidden width
+        depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight per channel, hidden width
             ``C``), which the paper uses to save parameters in ResNet-152. Channel-wise only.
         norm_cfg: The config of the norms after ``fc1`` and ``fc2``, ``dict(type='BN')`` or
             ``dict(type='SyncBN')``; None for no norm. Inside a backbone the default is the
@@ -166,9 +166,9 @@ class MetaAcon(TwoSlopeActivation):
             layers = _default_layers(self)
             if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
                 if not self.bn1.training:
-                    return meta_acon(x, self.p1, self.p2, layers, batch=False)
+                    return meta_acon(x, self.p1, self.p2, layers, use_batch_stats=False)
                 if x.size(0) > 1:
-                    y = meta_acon(x, self.p1, self.p2, layers, batch=True)
+                    y = meta_acon(x, self.p1, self.p2, layers, use_batch_stats=True)
                     self.bn1.num_batches_tracked.add_(1)
                     self.bn2.num_batches_tracked.add_(1)
                     return y
@@ -180,7 +180,7 @@ class MetaAcon(TwoSlopeActivation):
         Other norms depend on the input and stay. Nothing non-linear stands between the two
         layers, but their product has ``C * C`` weights instead of ``2 * C * max(r, C / r)``,
         eight times as many for ``C = 256``, so they remain two. (With depth-wise layers, one
-        multiplication and addition of ``C`` numbers a sample is all that could be saved.)
+        multiplication and addition of ``C`` numbers per sample is all that could be saved.)
         """
         if self.channel_wise:
             self.bn1 = fold_norm(self.fc1, self.bn1)
@@ -289,7 +289,7 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a norm to pooled maps; a batch norm that has one sample takes what it remembers.
+    """Apply a norm to pooled maps; of one sample a batch norm takes its running statistics.
 
     Args:
         norm: A batch norm, or any other module, which is then just called.
@@ -298,7 +298,7 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     Returns:
         A tensor of the same shape.
     """
-    global _said_that_a_norm_fell_back
+    global _warned_of_single_samples
     if isinstance(norm, nn.Identity):
         return x
     alone = isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1
@@ -306,11 +306,11 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
         alone = False
     if not alone:
         return norm(x[:, :, None, None]).flatten(1)
-    if not _said_that_a_norm_fell_back:
-        _said_that_a_norm_fell_back = True
+    if not _warned_of_single_samples:
+        _warned_of_single_samples = True
         print_log(
             'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '
-            'its running statistics for such batches. Train with more samples a process or with '
+            'its running statistics for such batches. Train with more samples per process or with '
             "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch.",
             logger='current',
             level=logging.WARNING,

@@ -36,7 +36,7 @@ class AconResNet(ResNet):
     Args:
         depth: 18, 34, 50, 101 or 152.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: Which activations of a block are replaced: ``'one'`` (bottleneck: after the
+        placement: Which activations are replaced: in each block ``'one'`` (bottleneck: after the
             3×3 convolution; basic block: after the first convolution) or ``'all'``. None, the
             default, is the paper's choice: ``'one'`` for bottlenecks, ``'all'`` for basic blocks.
         se_ratio: The reduction of a squeeze-and-excitation layer before each addition, 16 in

@@ -8,7 +8,7 @@ from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from acon_mm.models.activations import build_activation
-from acon_mm.models.layers import build_se, recompute
+from acon_mm.models.layers import build_se, checkpoint_block
 
 from .base import act_cfgs
 
@@ -50,7 +50,7 @@ class AconBasicBlock(BasicBlock):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        out = checkpoint_block(self, x, self.residual) if self.with_cp else self.residual(x)
         return self.act2(out)
 
 
@@ -93,7 +93,7 @@ class AconBottleneck(Bottleneck):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        out = checkpoint_block(self, x, self.residual) if self.with_cp else self.residual(x)
         return self.act3(out)
 
 

@@ -160,7 +160,7 @@ def test_two_samples_train_on_their_own_statistics():
 
 
 def test_the_fall_back_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(meta_acon, '_said_that_a_norm_fell_back', False)
+    monkeypatch.setattr(meta_acon, '_warned_of_single_samples', False)
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)  # MMLogger does not propagate to the root logger
     try:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .formula import acon_gradients
 
-INTERFACE = 2
+INTERFACE = 3
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
@@ -38,7 +38,7 @@ def _load() -> tuple[ModuleType | None, str]:
         if getattr(module, 'interface', 1) != INTERFACE:
             reason = 'it was built from other sources than these: install acon_mm again'
             continue
-        # The headers name no more of a nightly build than its release.
+        # Of a nightly build, the headers contain the release number alone.
         if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:
             return module, name
         reason = f'it was built for torch {module.torch_version}'
@@ -48,8 +48,8 @@ def _load() -> tuple[ModuleType | None, str]:
 _module, _name_or_reason = _load()
 if _module is not None:
     _module.set_differentiable_gradients(acon_gradients)
-    # ACON of x, p1, p2 and beta as an autograd function that keeps them, as autograd.py has it for
-    # the other kernels; None for parameters that are not as forward wants them.
+    # ACON of x, p1, p2 and beta as an autograd function that saves them, as autograd.py has it for
+    # the other kernels; None for tensors that are not as forward() needs them.
     apply = _module.apply
 
 
@@ -63,26 +63,28 @@ def describe() -> str:
     return f'compiled kernel for {_name_or_reason.upper()}'
 
 
-def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
+def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
     """Compute ACON.
 
     Args:
         x: A float tensor of shape ``(N, C, ...)`` on the CPU, in any memory format.
-        p1: A tensor of shape ``(C,)``, float64 if ``x`` is and else float32.
+        p1: A number, or a tensor of shape ``(C,)``, float64 if ``x`` is and else float32.
         p2: Likewise.
-        beta: Of shape ``(C,)`` or ``(N, C)``, likewise.
+        beta: A number, or a tensor of shape ``(C,)`` or ``(N, C)``, likewise.
 
     Returns:
         A tensor of the shape, dtype and, where it is contiguous or channels_last, of the memory
         format of ``x``.
     """
-    return _module.forward(x, p1.contiguous(), p2.contiguous(), beta.contiguous())
+    return _module.forward(x, *map(_dense, (p1, p2, beta)))
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and ``beta``, in their shapes and dtypes.
+
+    That of a number is None.
 
     Args:
         g: The gradient of the value, of the shape and dtype of ``x``, in any memory format.
@@ -91,10 +93,16 @@ def backward(
         p2: See there.
         beta: See there.
     """
-    return _module.backward(g, x, p1.contiguous(), p2.contiguous(), beta.contiguous())
+    return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
 
 
-def meta_forward(x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, batch: bool) -> list[Tensor]:
+def _dense(param: Tensor | float) -> Tensor | float:
+    return param.contiguous() if isinstance(param, Tensor) else param
+
+
+def meta_forward(
+    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, use_batch_stats: bool
+) -> list[Tensor]:
     """Compute channel-wise Meta-ACON, see :func:`acon_mm.ops.meta_acon.meta_acon`.
 
     Returns:
@@ -106,7 +114,9 @@ def meta_forward(x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, batch: boo
         for tensor in (layer.weight.flatten(1), *(part.contiguous() for part in layer[1:6]))
     ]
     momenta, eps = zip(*(layer[6:] for layer in layers), strict=True)
-    return _module.meta_forward(x, p1.contiguous(), p2.contiguous(), tensors, batch, momenta, eps)
+    return _module.meta_forward(
+        x, p1.contiguous(), p2.contiguous(), tensors, use_batch_stats, momenta, eps
+    )
 
 
 def meta_backward(
@@ -124,13 +134,15 @@ def meta_backward(
         p1: See there.
         p2: See there.
         *args: Weight, bias and the norm's weight and bias of both layers; what
-            :func:`meta_forward` returned besides the value; and ``batch``, as there.
+            :func:`meta_forward` returned besides the value; and ``use_batch_stats``, as there.
 
     Returns:
         The gradients, in the shapes and dtypes of what they belong to.
     """
-    *params, kept, batch = args
+    *params, saved, use_batch_stats = args
     weights = [params[0].flatten(1), params[2], params[4].flatten(1), params[6]]
-    found = _module.meta_backward(g, x, p1.contiguous(), p2.contiguous(), weights, kept, batch)
+    found = _module.meta_backward(
+        g, x, p1.contiguous(), p2.contiguous(), weights, saved, use_batch_stats
+    )
     of_params = (grad.view_as(p) for grad, p in zip(found[3:], params, strict=True))
     return [*found[:3], *of_params]

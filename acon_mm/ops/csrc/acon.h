@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "parameter.h"
 #include "planes.h"
 #include "rows.h"
 
@@ -9,8 +10,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <numeric>
 #include <tuple>
@@ -167,39 +166,32 @@ Tensor like(const Tensor& g, const Tensor& x) {
   return g.strides() == x.strides() ? g : at::empty_like(x).copy_(g);
 }
 
-void check(const Tensor& x, const Tensor& p1, const Tensor& p2, const Tensor& beta) {
+void check(
+    const Tensor& x, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
   TORCH_CHECK_VALUE(x.dim() >= 2, "x must have at least two dimensions, but it has ", x.dim());
-  const auto dtype = at::toOpMathType(x.scalar_type());
-  for (const Tensor& p : {p1, p2, beta}) {
-    TORCH_CHECK_VALUE(
-        p.scalar_type() == dtype && p.is_contiguous() && p.device().is_cpu(),
-        "p1, p2 and beta must be contiguous tensors of ", dtype, " on the CPU");
-  }
-  const auto n = x.size(0), c = x.size(1);
   TORCH_CHECK_VALUE(
-      p1.sizes() == at::IntArrayRef({c}) && p2.sizes() == p1.sizes() &&
-          (beta.sizes() == p1.sizes() || beta.sizes() == at::IntArrayRef({n, c})),
-      "p1 and p2 must have the shape (C,) and beta (C,) or (N, C), but they have ", p1.sizes(),
-      ", ", p2.sizes(), " and ", beta.sizes(), " for x of ", x.sizes());
+      p1.fits(x, false) && p2.fits(x, false) && beta.fits(x, true),
+      "p1 and p2 must be numbers or contiguous tensors of the shape (C,), beta likewise or "
+      "(N, C), of ", at::toOpMathType(x.scalar_type()), " on the CPU, for x of ", x.sizes());
 }
 
-Tensor forward(const Tensor& input, const Tensor& p1, const Tensor& p2, const Tensor& beta) {
+Tensor forward(
+    const Tensor& input, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
   check(input, p1, p2, beta);
   const Tensor x = dense(input);
   Tensor y = at::empty_like(x);
   if (x.numel() == 0) {
     return y;
   }
-  const Plan plan(Map(x), beta.dim() == 2);
+  const Plan plan(Map(x), beta.per_sample());
+  const int64_t channels = plan.map.channels;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon forward", [&] {
         using T = at::opmath_type<scalar_t>;
         const scalar_t* from = x.const_data_ptr<scalar_t>();
         scalar_t* to = y.mutable_data_ptr<scalar_t>();
-        const T* p1s = p1.const_data_ptr<T>();
-        const T* p2s = p2.const_data_ptr<T>();
-        const T* betas = beta.const_data_ptr<T>();
-        const int64_t beta_stride = plan.per_sample ? plan.map.channels : 0;
+        const Values<T> p1s(p1, channels), p2s(p2, channels), betas(beta, channels);
+        const int64_t beta_stride = plan.per_sample ? channels : 0;
         plan.run(
             Lanes<scalar_t>::kSize,
             [&](int64_t sample, int64_t c, int64_t, int64_t offset, int64_t size) {
@@ -210,14 +202,15 @@ Tensor forward(const Tensor& input, const Tensor& p1, const Tensor& p2, const Te
             [&](int64_t group, int64_t, int64_t c, const Pattern& pattern, int64_t offset,
                 int64_t rows, int64_t stride) {
               Row<scalar_t> row(
-                  pattern, p1s + c, p2s + c, betas + group * beta_stride + c, false);
+                  pattern, &p1s[c], &p2s[c], &betas[group * beta_stride + c], false);
               row.forward(from + offset, to + offset, rows, stride);
             });
       });
   return y;
 }
 
-// Adds up the partial sums [groups, parts, 3, channels] into the gradients of the parameters.
+// Adds up the partial sums [groups, parts, 3, channels] into the gradients of the parameters; null
+// for those of numbers.
 template <typename T>
 void finish(
     const Plan& plan, const T* partial, const T* p1, const T* p2, T* dp1, T* dp2, T* dbeta) {
@@ -234,7 +227,7 @@ void finish(
         of_group[c] += partial[2 * channels + c];
       }
     }
-    if (plan.per_sample || group == plan.groups - 1) {
+    if (dbeta != nullptr && (plan.per_sample || group == plan.groups - 1)) {
       for (int64_t c = 0; c < channels; ++c) {
         const double d = p1[c] - p2[c];
         *dbeta++ = static_cast<T>(d * d * of_group[c]);
@@ -242,17 +235,22 @@ void finish(
     }
   }
   for (int64_t c = 0; c < channels; ++c) {
-    dp1[c] = static_cast<T>(sums[c]);
-    dp2[c] = static_cast<T>(sums[channels + c]);
+    if (dp1 != nullptr) {
+      dp1[c] = static_cast<T>(sums[c]);
+    }
+    if (dp2 != nullptr) {
+      dp2[c] = static_cast<T>(sums[channels + c]);
+    }
   }
 }
 
+// The gradients of x, p1, p2 and beta; that of a number is not defined.
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& grad,
     const Tensor& input,
-    const Tensor& p1,
-    const Tensor& p2,
-    const Tensor& beta) {
+    const Parameter& p1,
+    const Parameter& p2,
+    const Parameter& beta) {
   check(input, p1, p2, beta);
   TORCH_CHECK_VALUE(
       grad.sizes() == input.sizes() && grad.scalar_type() == input.scalar_type(),
@@ -260,23 +258,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
   const Tensor x = dense(input);
   const Tensor g = like(grad, x);
   Tensor dx = at::empty_like(x);
-  Tensor dp1 = at::zeros_like(p1), dp2 = at::zeros_like(p2), dbeta = at::zeros_like(beta);
+  Tensor dp1 = p1.zeros(), dp2 = p2.zeros(), dbeta = beta.zeros();
   if (x.numel() == 0) {
     return {dx, dp1, dp2, dbeta};
   }
-  const Plan plan(Map(x), beta.dim() == 2);
+  const Plan plan(Map(x), beta.per_sample());
   const int64_t channels = plan.map.channels;
-  const Tensor partial = at::zeros({plan.groups, plan.parts, 3, channels}, p1.options());
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon backward", [&] {
         using T = at::opmath_type<scalar_t>;
         const scalar_t* gs = g.const_data_ptr<scalar_t>();
         const scalar_t* xs = x.const_data_ptr<scalar_t>();
         scalar_t* to = dx.mutable_data_ptr<scalar_t>();
-        T* sums = partial.mutable_data_ptr<T>();
-        const T* p1s = p1.const_data_ptr<T>();
-        const T* p2s = p2.const_data_ptr<T>();
-        const T* betas = beta.const_data_ptr<T>();
+        std::vector<T> partial(plan.groups * plan.parts * 3 * channels);
+        T* sums = partial.data();
+        const Values<T> p1s(p1, channels), p2s(p2, channels), betas(beta, channels);
         const int64_t beta_stride = plan.per_sample ? channels : 0;
         plan.run(
             Lanes<scalar_t>::kSize,
@@ -289,13 +285,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
             [&](int64_t group, int64_t part, int64_t c, const Pattern& pattern, int64_t offset,
                 int64_t rows, int64_t stride) {
               Row<scalar_t> row(
-                  pattern, p1s + c, p2s + c, betas + group * beta_stride + c, true);
+                  pattern, &p1s[c], &p2s[c], &betas[group * beta_stride + c], true);
               row.backward(gs + offset, xs + offset, to + offset, rows, stride);
               row.add_sums(sums + (group * plan.parts + part) * 3 * channels + c, channels);
             });
         finish(
-            plan, sums, p1s, p2s, dp1.mutable_data_ptr<T>(), dp2.mutable_data_ptr<T>(),
-            dbeta.mutable_data_ptr<T>());
+            plan, sums, &p1s[0], &p2s[0], data_or_null<T>(dp1), data_or_null<T>(dp2),
+            data_or_null<T>(dbeta));
       });
   return {dx, dp1, dp2, dbeta};
 }

@@ -146,8 +146,8 @@ inline V acon_value(V x, const Params<V>& p) {
 // The sums over the elements of a channel that make the gradients of the parameters.
 template <typename V>
 struct Sums {
-  V p1 = V(0);    // of g * x * h
-  V p2 = V(0);    // of g * x * (1 - h)
+  V p1 = V(0);    // of g * (x * h)
+  V p2 = V(0);    // of g * (x * (1 - h))
   V beta = V(0);  // of g * x^2 * t; the gradient is d^2 times that
 };
 
@@ -162,12 +162,13 @@ inline V acon_gradient(V g, V x, const Params<V>& p, Sums<V>& sums) {
   const V large = f.r - zt;   // h where z >= 0
   const V small = f.er + zt;  // 1 - h there
   const V h = by_sign(z, large, small);
-  const V gx = g * x;
-  sums.p1 = fmadd(gx, h, sums.p1);
-  sums.p2 = fmadd(gx, by_sign(z, small, large), sums.p2);
-  // An infinite x has t = 0 and must add nothing.
+  // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
   const V finite =
       at::vec::clamp(x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
+  const V of_large = x * large;
+  const V of_small = finite * small;
+  sums.p1 = fmadd(g, by_sign(z, of_large, of_small), sums.p1);
+  sums.p2 = fmadd(g, by_sign(z, of_small, of_large), sums.p2);
   sums.beta = fmadd(g * (finite * t), finite, sums.beta);
   return g * fmadd(p.d, h, p.p2);
 }

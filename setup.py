@@ -35,7 +35,9 @@ class BuildWithMim(build_py):
             module.unlink()
         if self.editable_mode:
             # Should the kernel of these sources not be built, that of older ones must not stay.
-            for module in (ROOT / 'acon_mm/ops').glob('_cpu_*.so'):
+            # The suffix names the Python: the kernels of other environments are left alone.
+            suffix = sysconfig.get_config_var('EXT_SUFFIX')
+            for module in (ROOT / 'acon_mm/ops').glob(f'_cpu_*{suffix}'):
                 module.unlink()
             return
         for name in MIM:

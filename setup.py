@@ -1,15 +1,17 @@
-"""Packaging of acon_mm."""
+"""The steps of the build that need code: the CPU kernel and the folder ``.mim``.
+
+pyproject.toml holds everything else.
+"""
 
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
@@ -148,39 +150,8 @@ def files_of(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob('*') if p.suffix in kept and p.is_file())
 
 
-def read(name: str) -> str:
-    """Return the text of a file of this folder."""
-    return (ROOT / name).read_text(encoding='utf-8')
-
-
-def requirements(name: str) -> list[str]:
-    """Return the requirements of a file, without its comments."""
-    lines = (line.partition('#')[0].strip() for line in read(f'requirements/{name}').splitlines())
-    return [line for line in lines if line]
-
-
 kernel = cpu_kernel()
 setup(
-    name='acon_mm',
-    version=re.search(r"__version__ = '(.+)'", read('acon_mm/version.py')).group(1),
-    description='ACON activations for mmpretrain, mmdetection and mmsegmentation',
-    long_description=read('README.md'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    keywords='computer vision, activation function, object detection, OpenMMLab',
-    classifiers=[
-        'Operating System :: POSIX :: Linux',
-        'Programming Language :: Python :: 3',
-        'Programming Language :: Python :: 3.10',
-        'Programming Language :: Python :: 3.11',
-        'Programming Language :: Python :: 3.12',
-        'Topic :: Scientific/Engineering :: Artificial Intelligence',
-    ],
-    packages=find_packages(include=['acon_mm', 'acon_mm.*']),
-    python_requires='>=3.10',
-    install_requires=requirements('runtime.txt'),
-    extras_require={'tests': requirements('tests.txt')},
     ext_modules=kernel.get('ext_modules', []),
     cmdclass={'build_py': BuildWithMim, **kernel.get('cmdclass', {})},
-    zip_safe=False,
 )

@@ -14,10 +14,13 @@ import pytest
 SHIPPED = [
     'acon_mm',
     'configs',
+    'docs',
     'requirements',
+    'resources',
     'tools',
     'LICENSE',
     'MANIFEST.in',
+    'Makefile',
     'README.md',
     'model-index.yml',
     'pyproject.toml',

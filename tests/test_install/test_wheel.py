@@ -7,6 +7,7 @@ from email import message_from_bytes
 from pathlib import PurePosixPath
 
 import pytest
+from packaging.requirements import Requirement
 
 
 def names_of(wheel):
@@ -47,8 +48,8 @@ def test_files_of_the_mim_folder_are_files_and_not_links(wheel):
     assert 'acon_mm.MetaAcon' in text
 
 
-def test_sdist_holds_the_sources_of_the_kernel_and_gives_the_same_wheel(
-    wheel, source_copy, build_wheel, run, tmp_path
+def test_sdist_holds_the_sources_and_documents_and_gives_the_same_wheel(
+    wheel, source_copy, build_wheel, run, repo_root, tmp_path
 ):
     code = f'import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})'
     run(sys.executable, '-c', code, cwd=source_copy)
@@ -57,15 +58,45 @@ def test_sdist_holds_the_sources_of_the_kernel_and_gives_the_same_wheel(
         packed = {name.partition('/')[2] for name in archive.getnames()}
     csrc = source_copy / 'acon_mm' / 'ops' / 'csrc'
     assert {f'acon_mm/ops/csrc/{path.name}' for path in csrc.iterdir()} <= packed
+    for folder in ('docs', 'resources'):
+        assert {f'{folder}/{path.name}' for path in (repo_root / folder).iterdir()} <= packed
+    assert 'Makefile' in packed
     assert names_of(build_wheel(sdist, tmp_path)) == names_of(wheel)
+
+
+def required(metadata, extra=''):
+    """Return the names of what pip installs with acon_mm, and with one of its extras."""
+    requirements = map(Requirement, metadata.get_all('Requires-Dist'))
+    return {r.name for r in requirements if not r.marker or r.marker.evaluate({'extra': extra})}
 
 
 def test_install_pulls_in_neither_torch_nor_mmcv(metadata):
     # A GPU environment has its own builds of both.
-    required = {line.split(';')[0] for line in metadata.get_all('Requires-Dist')}
-    names = {line.split('<')[0].split('>')[0].strip() for line in required}
-    assert 'mmdet' in names
-    assert not {'torch', 'torchvision', 'mmcv'} & names
+    everything = {Requirement(line).name for line in metadata.get_all('Requires-Dist')}
+    assert not {'torch', 'torchvision', 'mmcv'} & everything
+
+
+@pytest.mark.parametrize(
+    ('extra', 'packages'),
+    [
+        ('det', {'mmdet'}),
+        ('seg', {'mmsegmentation', 'ftfy', 'regex'}),
+        ('digits', {'scikit-learn', 'pillow'}),
+        ('analysis', {'matplotlib', 'tabulate'}),
+        ('transfer', {'snakemake', 'pandas', 'scipy'}),
+        ('tests', {'pytest', 'hypothesis'}),
+    ],
+)
+def test_package_of_one_part_comes_with_its_extra_alone(metadata, extra, packages):
+    assert packages <= required(metadata, extra)
+    assert not packages & required(metadata)
+
+
+def test_make_env_installs_what_every_extra_asks_for(metadata, repo_root):
+    listed = (repo_root / 'requirements.txt').read_text()
+    assert metadata.get_all('Provides-Extra')
+    for extra in metadata.get_all('Provides-Extra'):
+        assert f'-r requirements/{extra}.txt\n' in listed
 
 
 def test_version_of_the_wheel_is_the_version_of_the_package(metadata):

@@ -1,5 +1,8 @@
 """Errors that tools print as one sentence instead of a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Say what an argument, a config key or a file has to be for a run to start.
@@ -15,3 +18,22 @@ class CheckpointRefusedError(UserError):
 
 class PretrainedMismatchError(UserError):
     """The checkpoint of an ``init_cfg`` belongs to another network; nothing of it was loaded."""
+
+
+@contextmanager
+def requires_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Say which extra of acon_mm to install where an import in the body fails.
+
+    Args:
+        extra: The name of the extra, such as ``'digits'``.
+        purpose: What needs it: the subject of the sentence.
+
+    Raises:
+        UserError: If the body raises an ImportError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{purpose} needs the extra {extra!r} ({error}): run `pip install 'acon_mm[{extra}]'`"
+        ) from error

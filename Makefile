@@ -24,13 +24,14 @@ test-all: test ## Run the slow tests as well: every config, every width
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 .PHONY: checkstyle
-checkstyle: env ## Check style and formatting
+checkstyle: env ## Check the code: style, format and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
 
 .PHONY: clean
 clean: ## Remove what builds and tests leave behind
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find acon_mm configs tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean

@@ -84,7 +84,9 @@ def _check_library(scope: str | None) -> None:
 
     mmengine only warns that it finds no registry there, and then finds none of its names.
     """
-    extra, packages = _LIBRARIES.get(scope, ('', ()))
+    if scope not in _LIBRARIES:
+        return
+    extra, packages = _LIBRARIES[scope]
     with requires_extra(extra, f'a config with default_scope={scope!r}'):
         for package in packages:
             import_module(package)

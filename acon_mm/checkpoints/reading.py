@@ -113,7 +113,7 @@ def _force_weights_only(loader: Callable) -> Callable:
     """Wrap a loader of mmengine so that its inner ``torch.load`` is restricted."""
 
     @functools.wraps(loader)  # mmengine logs the loader by its `__name__`
-    def load(filename: str, map_location: Any = None, **kwargs) -> Any:
+    def load(filename: str, map_location: Any = None, **kwargs: Any) -> Any:
         try:
             with _weights_only():
                 content = loader(filename, map_location, **kwargs)

@@ -63,7 +63,7 @@ def choose_kernel(x: Tensor) -> ModuleType | None:
     if is_looked_into(x) or _forced == 'formula' or x.dtype not in DTYPES:
         return None
     if _forced is not None:
-        return _forced_kernel(x)
+        return _forced_kernel(_forced, x)
     name = KERNEL_OF_DEVICE.get(x.device.type)
     if name is not None and _why_unavailable(name) is None:
         return KERNELS[name]
@@ -88,12 +88,12 @@ def is_looked_into(x: Tensor) -> bool:
     )
 
 
-def _forced_kernel(x: Tensor) -> ModuleType:
-    kernel = KERNELS[_forced]
-    reason = _why_unavailable(_forced)
+def _forced_kernel(name: str, x: Tensor) -> ModuleType:
+    kernel = KERNELS[name]
+    reason = _why_unavailable(name)
     if reason is not None:
-        raise RuntimeError(f'{VARIABLE}={_forced} is set, but {reason}')
-    if KERNEL_OF_DEVICE.get(x.device.type) == _forced or kernel is plain_kernel:
+        raise RuntimeError(f'{VARIABLE}={name} is set, but {reason}')
+    if KERNEL_OF_DEVICE.get(x.device.type) == name or kernel is plain_kernel:
         return kernel
     return plain_kernel
 

@@ -8,7 +8,7 @@ environment variable ``ATEN_CPU_CAPABILITY`` chooses here as well.
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ INTERFACE = 2
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
 
-def _load() -> tuple[ModuleType | None, str]:
+def _load() -> tuple[Any, str]:
     """Return the module of this CPU and the name of its instruction set, or None and a reason."""
     capability = torch.backends.cpu.get_cpu_capability()
     reason = (
@@ -39,7 +39,8 @@ def _load() -> tuple[ModuleType | None, str]:
             reason = 'it was built from other sources than these: install acon_mm again'
             continue
         # The headers name no more of a nightly build than its release.
-        if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:
+        release = re.match(r'[\d.]*\d', torch.__version__)
+        if release and module.torch_version == release[0]:
             return module, name
         reason = f'it was built for torch {module.torch_version}'
     return None, f'the CPU kernel cannot be used: {reason}'
@@ -114,7 +115,7 @@ def meta_backward(
     x: Tensor,
     p1: Tensor,
     p2: Tensor,
-    *args: Tensor | Sequence[Tensor] | bool,
+    *args: Any,
 ) -> list[Tensor]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and both layers' weights and biases.
 

@@ -103,11 +103,11 @@ def backward(
     x = _packed(x)
     dx = torch.empty_like(x)
     if x.numel() == 0:
-        return dx, *(torch.zeros(p.shape, dtype=p.dtype, device=p.device) for p in (p1, p2, beta))
+        return dx, torch.zeros_like(p1), torch.zeros_like(p2), torch.zeros_like(beta)
     from .triton_device import acon_backward  # needs triton
 
     tiling = tile(x, beta)
-    g = _packed(g, tiling.constants['channels_last'])
+    g = _packed(g, bool(tiling.constants['channels_last']))
     params = (p.contiguous() for p in (p1, p2, beta))
     most = max(_TILES, tiling.groups * tiling.tiles // _PROGRAMS)
     splits = math.ceil(tiling.tiles / most)

@@ -37,8 +37,9 @@ def test_wheel_holds_every_source_file(wheel, repo_root, folder):
 
 def test_wheel_holds_no_litter(wheel):
     names = names_of(wheel)
-    assert 'acon_mm/.mim/model-index.yml' in names
-    assert {PurePosixPath(name).suffix for name in names} <= {'.py', '.yml', '.sh', '.md'}
+    assert {'acon_mm/.mim/model-index.yml', 'acon_mm/py.typed'} <= names
+    suffixes = {PurePosixPath(name).suffix for name in names}
+    assert suffixes <= {'.py', '.yml', '.sh', '.md', '.typed'}
     assert all(name.startswith('acon_mm/') and '__pycache__' not in name for name in names)
 
 

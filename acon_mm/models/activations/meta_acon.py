@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -105,6 +105,7 @@ class MetaAcon(TwoSlopeActivation):
         """Set the slopes, the two convolutions and their norms to their first values."""
         super().reset_parameters()
         if self.channel_wise:
+            layer: Any  # not every norm has the method
             for layer in (self.fc1, self.bn1, self.fc2, self.bn2):
                 if hasattr(layer, 'reset_parameters'):
                     layer.reset_parameters()
@@ -144,8 +145,9 @@ class MetaAcon(TwoSlopeActivation):
                     return meta_acon(x, self.p1, self.p2, layers, batch=False)
                 if x.size(0) > 1:
                     y = meta_acon(x, self.p1, self.p2, layers, batch=True)
-                    self.bn1.num_batches_tracked.add_(1)
-                    self.bn2.num_batches_tracked.add_(1)
+                    # Batch norms by now, which their declared type does not say.
+                    self.bn1.num_batches_tracked.add_(1)  # type: ignore[operator]
+                    self.bn2.num_batches_tracked.add_(1)  # type: ignore[operator]
                     return y
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
@@ -223,7 +225,8 @@ def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     return _normed_layer(meta.fc1, meta.bn1), _normed_layer(meta.fc2, meta.bn2)
 
 
-def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
+def _normed_layer(conv: Any, norm: Any) -> NormedLayer:
+    # Any: torch declares biases and statistics as optional; _usual_layers has checked them.
     return NormedLayer(
         conv.weight,
         conv.bias,
@@ -244,7 +247,7 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return F.linear(x, conv.weight.flatten(1), conv.bias)
     if not plain or torch.jit.is_tracing():
         return conv(x[:, :, None, None]).flatten(1)
-    return x * conv.weight.flatten() + conv.bias
+    return x * conv.weight.flatten() + conv.bias  # type: ignore[operator]  # both have a bias
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
@@ -274,6 +277,7 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
             logger='current',
             level=logging.WARNING,
         )
+    assert isinstance(norm, _BatchNorm)  # as `alone` says
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
     )

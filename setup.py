@@ -146,8 +146,8 @@ def files_of(path: Path) -> list[Path]:
     """Return the files that travel: code, configs and what is said about them."""
     if path.is_file():
         return [path]
-    kept = ('.py', '.yml', '.sh', '.md')
-    return sorted(p for p in path.rglob('*') if p.suffix in kept and p.is_file())
+    kept = ('.py', '.yml', '.yaml', '.sh', '.md', 'Snakefile')
+    return sorted(p for p in path.rglob('*') if (p.suffix or p.name) in kept and p.is_file())
 
 
 kernel = cpu_kernel()

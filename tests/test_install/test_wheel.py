@@ -27,7 +27,7 @@ def test_wheel_holds_every_source_file(wheel, repo_root, folder):
     prefix = '' if folder == 'acon_mm' else 'acon_mm/.mim/'
     sources = [
         path
-        for pattern in ('*.py', '*.yml', '*.sh')
+        for pattern in ('*.py', '*.yml', '*.yaml', '*.sh', 'Snakefile')
         for path in (repo_root / folder).rglob(pattern)
         if '.mim' not in path.parts
     ]
@@ -38,8 +38,8 @@ def test_wheel_holds_every_source_file(wheel, repo_root, folder):
 def test_wheel_holds_no_litter(wheel):
     names = names_of(wheel)
     assert {'acon_mm/.mim/model-index.yml', 'acon_mm/py.typed'} <= names
-    suffixes = {PurePosixPath(name).suffix for name in names}
-    assert suffixes <= {'.py', '.yml', '.sh', '.md', '.typed'}
+    kinds = {PurePosixPath(name).suffix or PurePosixPath(name).name for name in names}
+    assert kinds <= {'.py', '.yml', '.yaml', '.sh', '.md', '.typed', 'Snakefile'}
     assert all(name.startswith('acon_mm/') and '__pycache__' not in name for name in names)
 
 
@@ -61,14 +61,15 @@ def test_sdist_holds_the_sources_and_documents_and_gives_the_same_wheel(
     assert {f'acon_mm/ops/csrc/{path.name}' for path in csrc.iterdir()} <= packed
     for folder in ('docs', 'resources'):
         assert {f'{folder}/{path.name}' for path in (repo_root / folder).iterdir()} <= packed
-    assert 'Makefile' in packed
+    assert {'Makefile', 'CHANGELOG.md', 'CITATION.cff', 'CONTRIBUTING.md'} <= packed
     assert names_of(build_wheel(sdist, tmp_path)) == names_of(wheel)
 
 
 def required(metadata, extra=''):
     """Return the names of what pip installs with acon_mm, and with one of its extras."""
     requirements = map(Requirement, metadata.get_all('Requires-Dist'))
-    return {r.name for r in requirements if not r.marker or r.marker.evaluate({'extra': extra})}
+    environment = {'extra': extra, 'python_version': '3.12'}
+    return {r.name for r in requirements if not r.marker or r.marker.evaluate(environment)}
 
 
 def test_install_pulls_in_neither_torch_nor_mmcv(metadata):

@@ -43,3 +43,22 @@ def report_user_errors() -> Iterator[None]:
             traceback.print_exc()
         print(f'error: {error}', file=sys.stderr, flush=True)
         raise SystemExit(1) from error
+
+
+@contextmanager
+def requires_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Say which extra of acon_mm to install where an import in the body fails.
+
+    Args:
+        extra: The name of the extra, such as ``'digits'``.
+        purpose: What needs it: the subject of the sentence.
+
+    Raises:
+        UserError: If the body raises an ImportError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{purpose} needs the extra {extra!r} ({error}): run `pip install 'acon_mm[{extra}]'`"
+        ) from error

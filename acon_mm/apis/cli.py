@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import DictAction
 
@@ -18,7 +19,13 @@ PATIENCE_SECONDS = 60
 class CfgOptions(DictAction):
     """mmengine's ``KEY=VALUE`` pairs, with a usage message for a pair without ``=``."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         for pair in values:
             if '=' not in pair:
                 raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {pair!r}')

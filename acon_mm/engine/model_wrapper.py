@@ -1,6 +1,7 @@
 """Data parallelism for processes that have no GPU."""
 
 import logging
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
@@ -29,7 +30,7 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
         module: nn.Module,
         device_ids: list[int] | None = None,
         output_device: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         synced = count_sync_batchnorm(module)
         if synced:

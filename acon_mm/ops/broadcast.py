@@ -74,8 +74,8 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
     if not torch.jit.is_tracing() and not _fits(param, view, x):
         n, c = x.size(0), x.size(1)
         raise ValueError(
-            f'{name} has the shape {_as_text(param.shape)}, which does not fit x of shape '
-            f'{_as_text(x.shape)}: it may be a number, ({c},), ({n}, {c}), ({n}, 1) or '
+            f'{name} has the shape {_as_text(list(param.shape))}, which does not fit x of shape '
+            f'{_as_text(list(x.shape))}: it may be a number, ({c},), ({n}, {c}), ({n}, 1) or '
             f'broadcastable with as many dimensions as x'
         )
     return view

@@ -8,7 +8,7 @@ environment variable ``ATEN_CPU_CAPABILITY`` chooses here as well.
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ INTERFACE = 3
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
 
-def _load() -> tuple[ModuleType | None, str]:
+def _load() -> tuple[Any, str]:
     """Return the module of this CPU and the name of its instruction set, or None and a reason."""
     capability = torch.backends.cpu.get_cpu_capability()
     reason = (
@@ -124,7 +124,7 @@ def meta_backward(
     x: Tensor,
     p1: Tensor,
     p2: Tensor,
-    *args: Tensor | Sequence[Tensor] | bool,
+    *args: Any,
 ) -> list[Tensor]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and both layers' weights and biases.
 

@@ -96,7 +96,8 @@ def fold_acon(
     """
     d = torch.as_tensor(p1 - p2)
     folded = (d, beta * d, torch.as_tensor(p2))
-    return tuple(t.detach().clone().view(-1, 1, 1) if t.dim() else t for t in folded)
+    d, beta_d, last = (t.detach().clone().view(-1, 1, 1) if t.dim() else t for t in folded)
+    return d, beta_d, last
 
 
 def folded_acon_formula(x: Tensor, d: Tensor | None, beta_d: Tensor, p2: Tensor | None) -> Tensor:
@@ -226,6 +227,6 @@ def acon_grad_bounds(
     """
     a = p2 + (p1 - p2) * _H_MAX
     b = p1 + (p2 - p1) * _H_MAX
-    if isinstance(a, Tensor):
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b), torch.maximum(a, b)
     return min(a, b), max(a, b)

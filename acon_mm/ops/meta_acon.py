@@ -90,10 +90,10 @@ def meta_acon(
 def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[float]) -> Tensor:
     x, p1, p2, *params = args
     hidden = x.flatten(2).mean(2, dtype=compute_dtype(x))
-    for i, (weight, bias, *norm) in enumerate((params[:4], params[4:])):
-        stats = running[2 * i : 2 * i + 2] or (None, None)
+    for i, (weight, bias, scale, shift) in enumerate((params[:4], params[4:])):
+        mean, var = running[2 * i : 2 * i + 2] or (None, None)
         hidden = F.linear(hidden, weight.flatten(1), bias)
-        hidden = F.batch_norm(hidden, *stats, *norm, training=not running, eps=eps[i])
+        hidden = F.batch_norm(hidden, mean, var, scale, shift, training=not running, eps=eps[i])
     return acon_formula(x, p1, p2, torch.sigmoid(hidden))
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     out, overwrite = values.pop('out'), values.pop('overwrite')
     try:
         build_digit_scenes(out, BuildOptions(**values), overwrite)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f'{parser.prog}: {error}\n')
 
 

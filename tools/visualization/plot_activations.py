@@ -1,8 +1,10 @@
 """Draw the curves of ACON-C and its derivative into an image file."""
 
 import argparse
+import sys
 
 from acon_mm.analysis import draw_curves
+from acon_mm.errors import UserError
 
 
 def main() -> None:
@@ -15,6 +17,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         draw_curves().savefig(args.out, dpi=args.dpi)
+    except UserError as error:
+        sys.exit(f'error: {error}')
     except (OSError, ValueError) as error:
         parser.error(f'--out {args.out} cannot be written: {error}')
     print(f'Wrote {args.out}')

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -130,6 +130,7 @@ class MetaAcon(TwoSlopeActivation):
         """Set the slopes, the two convolutions and their norms to their first values."""
         super().reset_parameters()
         if self.channel_wise:
+            layer: Any  # not every norm has the method
             for layer in (self.fc1, self.bn1, self.fc2, self.bn2):
                 if hasattr(layer, 'reset_parameters'):
                     layer.reset_parameters()
@@ -285,7 +286,7 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return F.linear(x, conv.weight.flatten(1), conv.bias)
     if not plain or torch.jit.is_tracing():
         return conv(x[:, :, None, None]).flatten(1)
-    return x * conv.weight.flatten() + conv.bias
+    return x * conv.weight.flatten() + conv.bias  # type: ignore[operator]  # both have a bias
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
@@ -315,6 +316,7 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
             logger='current',
             level=logging.WARNING,
         )
+    assert isinstance(norm, _BatchNorm)  # as `alone` says
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
     )

@@ -1,6 +1,7 @@
 """MobileNetV1 (https://arxiv.org/abs/1704.04861) with a replaceable activation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models.utils import make_divisible
 from torch import nn
@@ -69,7 +70,7 @@ class AconMobileNetV1(StagedBackbone):
         out_indices: Sequence[int] = (4,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_width(widen_factor)
         check_choice('placement', placement, PLACEMENTS)
@@ -78,7 +79,7 @@ class AconMobileNetV1(StagedBackbone):
         stem = {
             'conv1': ConvNormAct(3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=other_act_cfg)
         }
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         for channels, num_blocks, stride in STAGES:
             out_channels = make_divisible(channels * widen_factor, 8)
             blocks = []

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models.utils import make_divisible
 from torch import Tensor, nn
@@ -130,7 +131,7 @@ class AconMobileNetV2(StagedBackbone):
         out_indices: Sequence[int] = (7,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_width(widen_factor)
         check_choice('placement', placement, PLACEMENTS)
@@ -151,7 +152,7 @@ class AconMobileNetV2(StagedBackbone):
 
         width = scaled(32, widen_factor, width_rule)
         stem = {'conv1': conv(3, width, 3, stride=2)}
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         for expansion, channels, num_blocks, stride in STAGES:
             out_channels = scaled(channels, widen_factor, width_rule)
             blocks = []

@@ -5,6 +5,7 @@ they are. Only the blocks differ.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
@@ -80,6 +81,8 @@ class AconResNet(ResNet):
         for depth, (block, num_blocks) in ResNet.arch_settings.items()
     }
 
+    res_layers: list[str]
+
     def __init__(
         self,
         depth: int,
@@ -95,7 +98,7 @@ class AconResNet(ResNet):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         num_stages = kwargs.get('num_stages', 4)
         check_choice('depth', depth, tuple(self.arch_settings))
@@ -128,7 +131,7 @@ class AconResNet(ResNet):
         # What the forward pass runs.
         self.res_layers = self.res_layers[: max(out_indices) + 1]
 
-    def make_res_layer(self, dilation: int, **kwargs) -> nn.Module:
+    def make_res_layer(self, dilation: int, **kwargs: Any) -> nn.Module:
         """Build one stage."""
         layer = super().make_res_layer(
             dilation=dilation,

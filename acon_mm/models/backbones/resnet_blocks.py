@@ -4,6 +4,8 @@ They are mmpretrain's, whose layers and initial values are used as they are, exc
 position of an activation has a module of its own.
 """
 
+from typing import Any
+
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -29,7 +31,11 @@ class AconBasicBlock(BasicBlock):
     """
 
     def __init__(
-        self, act_cfg: dict, placement: str | None = None, se_ratio: int | None = None, **kwargs
+        self,
+        act_cfg: dict,
+        placement: str | None = None,
+        se_ratio: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         del self.relu
@@ -70,7 +76,11 @@ class AconBottleneck(Bottleneck):
     """
 
     def __init__(
-        self, act_cfg: dict, placement: str | None = None, se_ratio: int | None = None, **kwargs
+        self,
+        act_cfg: dict,
+        placement: str | None = None,
+        se_ratio: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         del self.relu
@@ -97,5 +107,5 @@ class AconBottleneck(Bottleneck):
         return self.act3(out)
 
 
-def _set_dilation(conv: nn.Module, dilation: int) -> None:
+def _set_dilation(conv: nn.Conv2d, dilation: int) -> None:
     conv.dilation = conv.padding = (dilation, dilation)

@@ -1,6 +1,7 @@
 """SENet (https://arxiv.org/abs/1709.01507) with a replaceable activation, Table 7."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -120,11 +121,11 @@ class AconSENet(StagedBackbone):
         out_indices: Sequence[int] = (3,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('depth', depth, NUM_BLOCKS)
         check_choice('placement', placement, PLACEMENTS)
-        stem_layers = []
+        stem_layers: list[nn.Module] = []
         width = 3
         for channels in STEM_CHANNELS:
             stride = 1 if stem_layers else 2
@@ -134,8 +135,8 @@ class AconSENet(StagedBackbone):
             width = channels
         # Without padding but rounded up, as in Caffe: the windows start at the first pixel.
         pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        stages = {}
-        common = dict(act_cfg=act_cfg, placement=placement, norm_cfg=norm_cfg)
+        stages: dict[str, nn.Module] = {}
+        common: dict[str, Any] = dict(act_cfg=act_cfg, placement=placement, norm_cfg=norm_cfg)
         for channels, num_blocks in zip(STAGE_CHANNELS, NUM_BLOCKS[depth], strict=True):
             # The first stage keeps the size of the map: its projection only widens.
             stride, projection = (2, 3) if stages else (1, 1)

@@ -1,6 +1,7 @@
 """ShuffleNetV2 (https://arxiv.org/abs/1807.11164) in the authors' channel order."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -174,7 +175,7 @@ class AconShuffleNetV2(StagedBackbone):
         output_stride: int = 32,
         out_indices: Sequence[int] = (3,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('widen_factor', widen_factor, tuple(CHANNELS))
         check_choice('placement', placement, PLACEMENTS)
@@ -186,7 +187,7 @@ class AconShuffleNetV2(StagedBackbone):
             'conv1': ConvNormAct(3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=other_act_cfg),
             'maxpool': nn.MaxPool2d(3, stride=2, padding=1),
         }
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         reached, dilation = STEM_STRIDE, 1
         for out_channels, num_blocks in zip(stage_channels, NUM_BLOCKS, strict=True):
             stride = 2 if reached < output_stride else 1

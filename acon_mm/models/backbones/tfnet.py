@@ -1,6 +1,7 @@
 """TFNet of *Activate or Not* (https://arxiv.org/abs/2009.04759), Table 8."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ class TFNet(StagedBackbone):
         out_indices: Sequence[int] = (4,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('widen_factor', widen_factor, WIDEN_FACTORS)
         width = int(16 * widen_factor)
@@ -105,7 +106,7 @@ class TFNet(StagedBackbone):
                 3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=dict(type='ReLU')
             )
         }
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         for index, num_blocks in enumerate(NUM_BLOCKS, 1):
             first = TFBlock(width, stride=2, norm_cfg=norm_cfg)
             width *= 2

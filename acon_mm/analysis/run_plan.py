@@ -1,7 +1,6 @@
 """Estimate from the counts of one training step how a run scales to many GPUs."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .training_step import Exchange, StepCounts
@@ -57,11 +56,11 @@ class Estimate:
     Attributes:
         gpus: The number of GPUs.
         compute: Seconds of the step on one GPU.
-        norms: Seconds of the exchanges of synchronised norms, for which every GPU waits.
+        norms: Seconds of the exchanges of all synchronised norms, for which every GPU waits.
         norms_in_meta_acon: The part of ``norms`` that Meta-ACON adds.
-        gradients: Seconds of the other exchanges.
-        efficiency: The speed per GPU relative to one GPU, if all exchanges of gradients but the
-            last one run during the backward pass and take no time from it.
+        gradients: Seconds of the exchanges of gradients and of which parameters were used.
+        efficiency: The speed per GPU relative to one GPU, if the exchanges of gradients run during
+            the backward pass and take no time from it, except for the last one.
         efficiency_without_overlap: The same if they run after the backward pass.
         images_per_second: What all GPUs train together, at ``efficiency``.
         images_per_second_per_gpu: What the loader has to deliver to one GPU.
@@ -95,32 +94,31 @@ def estimate_run(counts: StepCounts, gpus: int, cluster: Cluster) -> Estimate:
         cluster: The assumptions.
 
     Returns:
-        The estimate. Everything but its times scales as the number of images per GPU does.
+        The estimate.
     """
     compute = cluster.step_time
     if compute is None:
         compute = 3 * counts.forward_flops * counts.batch_size / (cluster.tflops * 1e12)
-    norms = [e for e in counts.exchanges if e.purpose.startswith('norms')]
-    inner = [e for e in norms if e.purpose.startswith('norms in Meta-ACON')]
-    others = [e for e in counts.exchanges if e not in norms]
-    last = [e for e in others if e.purpose == 'gradients'][-1:]
 
-    def total(exchanges: Iterable[Exchange]) -> float:
-        return sum(cluster.seconds(exchange, gpus) for exchange in exchanges)
+    def total(*purposes: str) -> float:
+        found = [e for e in counts.exchanges if e.purpose.startswith(purposes)]
+        return sum(cluster.seconds(exchange, gpus) for exchange in found)
 
-    waited, gradients = total(norms), total(others)
-    exposed = max(total(last), gradients - compute * 2 / 3)
-    step = compute + waited + exposed
+    gradients = total('gradients', 'used parameters')
+    last = [e for e in counts.exchanges if e.purpose == 'gradients'][-1]
+    exposed = max(cluster.seconds(last, gpus), gradients - compute * 2 / 3)
+    waited = compute + total('norms', 'buffers')
+    step = waited + exposed
     images = counts.batch_size / step
     height, width = counts.image_size
     return Estimate(
         gpus=gpus,
         compute=compute,
-        norms=waited,
-        norms_in_meta_acon=total(inner),
+        norms=total('norms'),
+        norms_in_meta_acon=total('norms in Meta-ACON'),
         gradients=gradients,
         efficiency=compute / step,
-        efficiency_without_overlap=compute / (compute + waited + gradients),
+        efficiency_without_overlap=compute / (waited + gradients),
         images_per_second=images * gpus,
         images_per_second_per_gpu=images,
         images_per_second_per_worker=images / counts.workers if counts.workers else None,

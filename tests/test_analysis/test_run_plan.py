@@ -1,7 +1,7 @@
 """Counts of a training step and the times estimated from them equal closed forms."""
 
-import math
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -262,14 +262,31 @@ def test_the_loader_delivers_a_batch_per_step(toy):
     assert plan.loader_bytes_per_second == pytest.approx(8 * 4 / step * 3 * 16 * 24)
 
 
-def test_gradients_but_the_last_hide_behind_the_backward_pass(toy):
-    counts = count_step(toy)
-    free = Cluster(step_time=1.0, node_latency=1e-9, node_bandwidth=math.inf)
-    assert estimate_run(counts, 8, free).efficiency == pytest.approx(1)
-    plan = estimate_run(counts, 8, Cluster(step_time=1e-3))
-    # One bucket, which is ready at the end of the backward pass.
-    assert plan.efficiency == plan.efficiency_without_overlap
-    assert plan.efficiency == pytest.approx(1e-3 / (1e-3 + plan.norms + plan.gradients))
+@pytest.mark.parametrize(
+    ('step_time', 'exposed'),
+    [
+        (30.0, 4),  # during the backward pass of 20 s, all but the last bucket
+        (6.0, 8),  # during the backward pass of 4 s, as much as it lasts
+    ],
+)
+def test_gradients_are_exchanged_during_the_backward_pass(toy, step_time, exposed):
+    # Half of each bucket goes to the other GPU and comes back: 4 s for 4 GB at 1 GB/s.
+    cluster = Cluster(step_time=step_time, node_bandwidth=1, node_latency=0)
+    buckets = (Exchange('all_reduce', 4 * 10**9, 'gradients'),) * 3
+    plan = estimate_run(replace(count_step(toy), exchanges=buckets), 2, cluster)
+    assert plan.gradients == pytest.approx(12)
+    assert plan.efficiency == pytest.approx(step_time / (step_time + exposed))
+    assert plan.efficiency_without_overlap == pytest.approx(step_time / (step_time + 12))
+
+
+def test_every_gpu_waits_for_norms_and_buffers(toy):
+    cluster = Cluster(step_time=1.0, node_bandwidth=1, node_latency=0)
+    others = ('norms, forward', 'norms in Meta-ACON, backward', 'buffers', 'gradients')
+    exchanges = tuple(Exchange('all_reduce', 10**9, purpose) for purpose in others)
+    plan = estimate_run(replace(count_step(toy), exchanges=exchanges), 2, cluster)
+    assert plan.norms == pytest.approx(2)
+    assert plan.norms_in_meta_acon == pytest.approx(1)
+    assert plan.efficiency == plan.efficiency_without_overlap == pytest.approx(1 / 5)
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,11 @@ def count_step(
     exchange what is taken from torch's source: in the forward pass all GPUs gather mean, inverse
     deviation and count (``2C + 1`` numbers), in the backward pass they add up two sums
     (``2C`` numbers) if the gradient of the norm's input is needed; all in float32. Meta-ACON has
-    two such norms, ``bn1`` and ``bn2``, whose exchanges come one after the other; they could be
-    merged with that of the norm before it, see ``docs/performance.md``.
+    two such norms, ``bn1`` and ``bn2``. Their exchanges come one after the other and everything
+    waits for them, but one exchange could serve both: what ``bn2`` gets is linear in what ``bn1``
+    gets, so its statistics follow from the mean and the covariance of the latter.
 
-    Operators may save other maps on a GPU: those counted are what the CPU's save.
+    What is saved is what the operators save on the CPU; those of a GPU may save other maps.
 
     Args:
         config: Path of a config file, or a config.
@@ -115,8 +116,9 @@ def count_step(
     """
     cfg = load_config(config, cfg_options)
     wrapper = _check(cfg)
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))  # as the Runner does
     size, source = (tuple(shape), 'shape') if shape else training_size(cfg)
-    if shape and cfg.model.data_preprocessor.get('size'):
+    if shape and (cfg.model.data_preprocessor or {}).get('size'):
         cfg.model.data_preprocessor.size = size
     scope = cfg.get('default_scope', 'mmengine')
     batch_size = cfg.train_dataloader.batch_size

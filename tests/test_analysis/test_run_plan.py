@@ -198,6 +198,20 @@ def test_buckets_are_those_of_torch(numbers, limits):
     ]
 
 
+def test_every_bucket_but_the_last_reaches_the_limit_of_the_config(toy):
+    toy.model_wrapper_cfg = dict(type='MMDistributedDataParallel', bucket_cap_mb=600 / 2**20)
+    # The order in which gradients are ready ends with the second convolution, of 1,152 bytes, and
+    # the first norm; those of the linear layer and the second norm, 136 bytes, come before.
+    buckets = [nbytes for _, nbytes in sent(count_step(toy), 'gradients')]
+    assert buckets == [4 * (2 + 8 * 2 + 8 + 8 + 4 * 8 * 9), 4 * (4 + 4)]
+
+
+def test_the_data_preprocessor_may_stand_beside_the_model(toy):
+    expected = count_step(toy)
+    toy.data_preprocessor = toy.model.pop('data_preprocessor')
+    assert count_step(toy) == expected
+
+
 @pytest.mark.parametrize(
     ('name', 'size', 'source'),
     [

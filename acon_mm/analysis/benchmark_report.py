@@ -12,7 +12,6 @@ import torch
 
 from acon_mm import ops
 from acon_mm._stack import STACK
-from acon_mm.errors import UserError
 
 from .benchmark_timing import Spread
 
@@ -101,43 +100,6 @@ def times(ratio: float | None) -> str:
 def mebibytes(nbytes: int) -> str:
     """Write bytes in units of 2²⁰."""
     return f'{nbytes / 2**20:.1f}'
-
-
-def check_marks(path: str | os.PathLike, mark: str) -> None:
-    """Check that :func:`write_between_marks` will find its place.
-
-    Raises:
-        UserError: If the file is not there or has no such lines.
-    """
-    if not Path(path).is_file():
-        raise UserError(f'out names {str(path)!r}, which is no file')
-    if not _marked(mark).search(Path(path).read_text(encoding='utf-8')):
-        raise UserError(
-            f"out names {str(path)!r}, which lacks the lines '<!-- {mark} -->' and "
-            f"'<!-- end of {mark} -->'"
-        )
-
-
-def write_between_marks(path: str | os.PathLike, mark: str, text: str) -> None:
-    """Replace what stands between two lines of a Markdown file.
-
-    Args:
-        path: The file.
-        mark: What the lines say: ``<!-- MARK -->`` before and ``<!-- end of MARK -->`` after.
-        text: What shall stand there.
-
-    Raises:
-        UserError: If the file is not there or has no such lines.
-    """
-    check_marks(path, mark)
-    old = Path(path).read_text(encoding='utf-8')
-    new = _marked(mark).sub(lambda match: f'{match[1]}\n{text}\n\n{match[2]}', old)
-    Path(path).write_text(new, encoding='utf-8')
-
-
-def _marked(mark: str) -> re.Pattern:
-    name = re.escape(mark)
-    return re.compile(f'(<!-- {name} -->\n).*?(<!-- end of {name} -->)', re.DOTALL)
 
 
 def _processor() -> str:

@@ -2,16 +2,15 @@
 
 import re
 
+from .marks import replace_between
 from .paper_tables import paper_table
 from .table_format import format_tables
-
-_BLOCK = re.compile(r'(<!-- tables ([\d,]+) -->\n).*?(<!-- end of tables -->)', re.DOTALL)
 
 
 def fill_tables(text: str, base: str = '.') -> str:
     """Write the tables anew that a Markdown text asks for.
 
-    They stand between the lines ``<!-- tables 2,3 -->`` and ``<!-- end of tables -->``.
+    They stand between the lines ``<!-- tables 2,3 -->`` and ``<!-- end of tables 2,3 -->``.
 
     Args:
         text: The Markdown text.
@@ -19,10 +18,11 @@ def fill_tables(text: str, base: str = '.') -> str:
 
     Returns:
         The text with what stands between these lines replaced; the same text if nothing changed.
+
+    Raises:
+        UserError: If one of the two lines is missing, or there is no such table.
     """
-
-    def block(match: re.Match) -> str:
-        tables = [paper_table(int(number)) for number in match[2].split(',')]
-        return f'{match[1]}\n{format_tables(tables, "markdown", base)}\n\n{match[3]}'
-
-    return _BLOCK.sub(block, text)
+    for mark, numbers in re.findall(r'<!-- (tables ([\d,]+)) -->\n', text):
+        tables = [paper_table(int(number)) for number in numbers.split(',')]
+        text = replace_between(text, mark, format_tables(tables, 'markdown', base))
+    return text

@@ -13,7 +13,6 @@ from acon_mm.analysis.benchmark_report import (
     milliseconds,
     significant,
     times,
-    write_between_marks,
 )
 from acon_mm.analysis.benchmark_tables import (
     block_summary,
@@ -24,7 +23,6 @@ from acon_mm.analysis.benchmark_tables import (
 )
 from acon_mm.analysis.benchmark_timing import Spread
 from acon_mm.analysis.benchmark_train_step import NetworkResult
-from acon_mm.errors import UserError
 
 MIB = 2**20
 
@@ -168,26 +166,6 @@ def test_the_head_says_command_machine_versions_and_operator(monkeypatch):
     assert f'{torch.get_num_threads()}' in lines[1]
     assert f'torch {torch.__version__.split("+")[0]}' in lines[2]
     assert lines[3] == '- Operator: cpu: kernel; cuda: none'
-
-
-def test_only_what_stands_between_the_marks_of_the_device_is_written_anew(tmp_path):
-    path = tmp_path / 'performance.md'
-    cpu, cuda = (f'<!-- run {d} -->\nold {d}\n<!-- end of run {d} -->\n' for d in ('cpu', 'cuda'))
-    path.write_text(f'before\n{cpu}between\n{cuda}after\n')
-    write_between_marks(path, 'run cpu', r'new \1')
-    new = '<!-- run cpu -->\n\nnew \\1\n\n<!-- end of run cpu -->\n'
-    assert path.read_text() == f'before\n{new}between\n{cuda}after\n'
-    write_between_marks(path, 'run cpu', r'new \1')
-    assert path.read_text() == f'before\n{new}between\n{cuda}after\n'
-
-
-def test_a_file_without_the_marks_is_refused(tmp_path):
-    path = tmp_path / 'performance.md'
-    with pytest.raises(UserError, match='which is no file'):
-        write_between_marks(path, 'run cpu', '')
-    path.write_text('<!-- run cuda -->\n<!-- end of run cuda -->\n')
-    with pytest.raises(UserError, match="lacks the lines '<!-- run cpu -->' and"):
-        write_between_marks(path, 'run cpu', '')
 
 
 def test_folded_parts_stand_in_one_details_block():

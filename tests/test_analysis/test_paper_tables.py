@@ -277,10 +277,10 @@ def test_an_unknown_format_is_refused_with_the_known_ones():
 
 
 def test_only_what_stands_between_the_marks_is_written_anew():
-    text = 'before\n<!-- tables 7 -->\nold\n<!-- end of tables -->\nafter\n'
+    text = 'before\n<!-- tables 7 -->\nold\n<!-- end of tables 7 -->\nafter\n'
     filled = fill_tables(text)
     assert filled.startswith('before\n<!-- tables 7 -->\n')
-    assert filled.endswith('<!-- end of tables -->\nafter\n')
+    assert filled.endswith('<!-- end of tables 7 -->\nafter\n')
     assert 'old' not in filled
     assert '18.95' in filled
     assert fill_tables(filled) == filled

@@ -3,8 +3,7 @@
 from .complexity import Complexity, count_complexity, count_config
 from .curves import draw_curves
 from .paper_tables import Row, Table, paper_table, paper_tables
-from .readme import fill_tables
-from .table_format import format_tables
+from .table_format import fill_tables, format_tables
 
 __all__ = [
     'Complexity',

@@ -10,9 +10,9 @@ import torch
 from acon_mm.errors import UserError
 
 from .benchmark_memory import keep_freed_memory
-from .benchmark_report import describe_run
 from .benchmark_timing import Plan
 from .marks import check_marks, write_between_marks
+from .provenance import describe_run
 
 MIN_ROUNDS = 15
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from .benchmark_activation import PHASES, CaseResult
 from .benchmark_blocks import BlockResult
-from .benchmark_report import NONE, markdown_table, mebibytes, milliseconds, significant, times
+from .benchmark_report import mebibytes, milliseconds, significant, times
 from .benchmark_rows import NETWORK_ROWS, ROWS
 from .benchmark_train_step import NetworkResult
+from .markdown import NONE, markdown_table
 
 LAYOUT_NAMES = {'nchw': 'NCHW', 'channels_last': 'channels_last'}
 DTYPE_NAMES = {'fp32': 'float32', 'bf16': 'bfloat16 (autocast)'}

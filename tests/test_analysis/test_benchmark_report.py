@@ -1,15 +1,12 @@
 import pytest
 import torch
 
-from acon_mm import ops
 from acon_mm.analysis.benchmark_activation import PHASES, Case, CaseResult
 from acon_mm.analysis.benchmark_blocks import BlockResult
 from acon_mm.analysis.benchmark_memory import KeptTensor
 from acon_mm.analysis.benchmark_networks import NETWORKS
 from acon_mm.analysis.benchmark_report import (
-    describe_run,
     folded,
-    markdown_table,
     milliseconds,
     significant,
     times,
@@ -66,12 +63,6 @@ def test_times_are_medians_with_their_percentiles_in_milliseconds():
     assert milliseconds(Spread(0.001, 0.002, 0.0125, 5)) == '2.00 (1.00–12.5)'
     assert times(1.254) == '1.25×'
     assert times(None) == '–'
-
-
-def test_the_columns_of_a_table_are_as_wide_as_their_longest_cell():
-    assert markdown_table(['Name', 'ms'], [['a', '1'], ['longer', '12.25']]) == (
-        '| Name   |    ms |\n| ------ | ----: |\n| a      |     1 |\n| longer | 12.25 |'
-    )
 
 
 def test_the_table_of_a_case_holds_times_ratios_memory_and_bandwidths():
@@ -156,16 +147,6 @@ def test_the_table_of_a_block_lists_large_tensors_and_sums_up_small_ones():
     summary = block_summary([result, block_result('aconc', kept(9 * MIB, 'conv1'))])
     assert lines_of(summary)['ReLU'] == ['7.0']
     assert lines_of(summary)['ACON-C'] == ['9.0']
-
-
-def test_the_head_says_command_machine_versions_and_operator(monkeypatch):
-    monkeypatch.setattr(ops, 'backend_report', lambda: 'cpu: kernel\ncuda: none')
-    command = ['/home/somebody/acon_mm/tools/analysis_tools/benchmark_x.py', '--rows', 'a b']
-    lines = describe_run('cpu', command).splitlines()
-    assert lines[0] == "- Command: `python tools/analysis_tools/benchmark_x.py --rows 'a b'`"
-    assert f'{torch.get_num_threads()}' in lines[1]
-    assert f'torch {torch.__version__.split("+")[0]}' in lines[2]
-    assert lines[3] == '- Operator: cpu: kernel; cuda: none'
 
 
 def test_folded_parts_stand_in_one_details_block():

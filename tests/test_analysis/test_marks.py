@@ -21,8 +21,9 @@ def test_only_what_stands_between_the_marks_is_replaced():
         '<!-- run cpu -->\n',
         '<!-- end of run cpu -->\n<!-- run cpu -->\n',
         CPU + CPU,
+        '<!-- run cpu -->\n' + CPU,
     ],
-    ids=['another mark', 'no end', 'start alone', 'end first', 'twice'],
+    ids=['another mark', 'no end', 'start alone', 'end first', 'twice', 'start twice'],
 )
 def test_a_file_without_the_marks_is_refused_and_stays(tmp_path, text):
     path = tmp_path / 'performance.md'

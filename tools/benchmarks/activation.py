@@ -185,10 +185,8 @@ def summary_tables(results: Sequence[Result]) -> str:
     """Write the ratios to SiLU, one column per shape, and the most bytes that any map saves."""
     names = [name for name in ACTIVATIONS if any(name in result.saved for result in results)]
     parts = []
-    for phase, title in (
-        ('both', 'Forward and backward'),
-        ('inference', 'Forward under `no_grad`'),
-    ):
+    for phase in ('both', 'inference'):
+        title = 'Forward and backward' if phase == 'both' else 'Forward under `no_grad`'
         for dtype in dict.fromkeys(result.case.dtype for result in results):
             part = [result for result in results if result.case.dtype == dtype]
             layouts = dict.fromkeys(LAYOUT_NAMES[result.case.layout] for result in part)

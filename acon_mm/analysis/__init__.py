@@ -3,9 +3,8 @@
 from .complexity import Complexity, count_complexity, count_config
 from .curves import draw_curves
 from .paper_tables import Row, Table, paper_table, paper_tables
-from .readme import fill_tables
 from .run_plan import Cluster, Estimate, estimate_run
-from .table_format import format_tables
+from .table_format import fill_tables, format_tables
 from .training_step import Exchange, StepCounts, count_step
 
 __all__ = [

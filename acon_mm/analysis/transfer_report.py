@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from acon_mm.errors import UserError
 
-from .benchmark_report import NONE, markdown_table
+from .markdown import NONE, markdown_table
 from .transfer_grid import duration
 from .transfer_plan import CLASSIFICATION, DETECTION, METRICS, SEGMENTATION, Chain
 from .transfer_statistics import Difference, mean_and_deviation, paired_difference

@@ -109,7 +109,7 @@ def test_json_stands_alone_on_the_standard_output(transfer_table, capsys):
         (['--activations', 'mish'], "error: activations names 'mish'"),
         (['--gpus', '0'], 'error: --gpus must be 1 or more, but it is 0'),
         (['--baseline', 'mish'], "error: baseline 'mish' is none of the rows"),
-        (['--out', 'none.md'], "error: out names 'none.md', which is no file"),
+        (['--out', 'none.md'], 'error: none.md is no file'),
     ],
 )
 def test_the_table_refuses_in_a_sentence(transfer_table, arguments, message):

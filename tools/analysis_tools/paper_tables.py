@@ -1,7 +1,7 @@
 """Print tables of the paper with our figures beside the paper's.
 
 With --update it writes the tables in READMEs anew instead, which stand between the lines
-<!-- tables 2,3 --> and <!-- end of tables -->.
+<!-- tables 2,3 --> and <!-- end of tables 2,3 -->.
 """
 
 import argparse

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from acon_mm.analysis.benchmark_report import check_marks, describe_run, write_between_marks
+from acon_mm.analysis.marks import check_marks, write_between_marks
+from acon_mm.analysis.provenance import describe_run
 from acon_mm.analysis.transfer_grid import dry_run, run_grid
 from acon_mm.analysis.transfer_plan import (
     ACTIVATIONS,

@@ -2,10 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from acon_mm.analysis.benchmark_memory import kept_bytes
-from acon_mm.analysis.benchmark_rows import NETWORK_ROWS, ROWS, FormulaAconC
-from acon_mm.analysis.published import PublishedAconC, PublishedMetaAcon
-from acon_mm.models import AconC, MetaAcon, build_activation
+from acon_mm.models import AconC, MetaAcon
+from compared import ACTIVATIONS, FormulaAconC, PublishedAconC, PublishedMetaAcon
+from measuring import saved_bytes
 
 C = 6
 
@@ -48,10 +47,10 @@ def test_what_is_compared_computes_the_same_in_both_directions(ours, other):
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-8, atol=1e-8)
 
 
-def test_the_published_formula_keeps_four_maps_and_seven_under_autocast():
+def test_the_published_formula_saves_four_maps_and_seven_under_autocast():
     module = PublishedAconC(24)
     x = torch.randn(2, 24, 28, 28, requires_grad=True)
-    assert kept_bytes(lambda: module(x), module) == 4 * x.nbytes
+    assert saved_bytes(lambda: module(x), module) == 4 * x.nbytes
     half = x.detach().bfloat16().requires_grad_()
 
     def forward():
@@ -59,27 +58,12 @@ def test_the_published_formula_keeps_four_maps_and_seven_under_autocast():
             return module(half)
 
     # p1 x, p2 x, s and the product in float32, and x once in bfloat16.
-    assert kept_bytes(forward, module) == 7 * half.nbytes
+    assert saved_bytes(forward, module) == 7 * half.nbytes
     assert forward().dtype == torch.float32
 
 
-def test_every_row_is_an_activation_that_keeps_the_shape():
+def test_every_activation_keeps_the_shape():
     x = torch.randn(2, C, 4, 4)
-    for name, row in ROWS.items():
+    for name, activation in ACTIVATIONS.items():
         if name != 'compiled':  # it is the formula, after half a minute of compiling
-            assert row.build(C)(x).shape == x.shape, name
-
-
-def test_every_row_of_the_networks_is_built_from_its_config():
-    built = {
-        name: type(build_activation(row.act_cfg, C)).__name__
-        for name, row in NETWORK_ROWS.items()
-        if row.act_cfg
-    }
-    assert built == {
-        'silu': 'SiLU',
-        'published_aconc': 'PublishedAconC',
-        'published_metaacon': 'PublishedMetaAcon',
-        'aconc': 'AconC',
-        'metaacon': 'MetaAcon',
-    }
+            assert activation.build(C)(x).shape == x.shape, name

@@ -1,14 +1,14 @@
 """A transfer grid: what its steps are, what decides their outcome and where their results lie.
 
 A row of the grid is an activation, a column a task: a classifier, a detector or a segmentor. For
-each seed, a task is trained and then tested. The README lists the keys of the grid's config.
+each seed, a task is trained and then tested. The README describes the config.
 """
 
 import ast
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -24,19 +24,10 @@ PARTS = {
     ),
     'test': ('model', 'test_dataloader', 'test_evaluator', 'test_cfg'),
 }
-# The grid sets them itself.
-_OWN = {'randomness.seed': 'seeds', 'work_dir': 'work_dir', 'resume': 'no option'}
 
 
 class Grid:
-    """The steps of a grid.
-
-    Args:
-        config: The grid's config, as the README of this folder describes it.
-
-    Raises:
-        UserError: If a row or a task is named that the config does not have.
-    """
+    """The steps of a grid: 'prepare', and a 'train' and a 'test' of each row, seed and task."""
 
     def __init__(self, config: Mapping) -> None:
         config = _typed(config)
@@ -45,54 +36,43 @@ class Grid:
         self.activations = config['activations']
         self.tasks = config['tasks']
         self.rows = config.get('rows') or list(self.activations)
-        self.baselines = [row for row in config.get('baselines', ()) if row in self.rows]
-        self.baselines = self.baselines or self.rows[:1]
+        for row in self.rows:
+            if row not in self.activations:
+                known = ', '.join(self.activations)
+                raise UserError(f'rows names {row!r}, which is unknown; use some of {known}')
+        baselines = [row for row in config.get('baselines', ()) if row in self.rows]
+        self.baselines = baselines or self.rows[:1]
         self.seeds = config['seeds']
         self.gpus = config.get('gpus') or 0
         self._options = config.get('options') or {}
         self._settings: dict[tuple, dict] = {}
-        _check_names('rows', self.rows, self.activations)
-        after = [task['after'] for task in self.tasks.values() if 'after' in task]
-        _check_names('after', after, self.tasks)
 
     def path(self, kind: str, row: str = '', seed: int | str = '', task: str = '') -> Path:
         """Return the result file of a step; its work dir has the same name without the ending."""
         if kind == 'prepare':
             return self.root / 'prepare.json'
-        ending = '_test' if kind == 'test' else ''
-        return self.root / row / f'seed{seed}' / f'{task}{ending}.json'
+        return self.root / row / f'seed{seed}' / f'{task}{"_test" * (kind == "test")}.json'
 
-    def targets(self) -> list[str]:
-        """Return the result files of all tests."""
-        return [
-            str(self.path('test', row, seed, task))
-            for seed in self.seeds
-            for row in self.rows
-            for task in self.tasks
-        ]
+    def before(self, kind: str, row: str, seed: int | str, task: str) -> tuple | None:
+        """Return the training whose checkpoint a step starts from, None if there is none."""
+        task = task if kind == 'test' else self.tasks[task].get('after')
+        return ('train', row, seed, task) if task else None
 
-    def inputs(self, kind: str, row: str, seed: int | str, task: str) -> list[str]:
-        """Return the result files of the steps that a step starts from."""
-        before = task if kind == 'test' else self.tasks[task].get('after')
-        found = [self.path('train', row, seed, before)] if before else []
-        return list(map(str, [self.path('prepare'), *found] if self.prepare else found))
+    def inputs(self, kind: str, *step: int | str) -> list[str]:
+        """Return the result files of the steps that have to end before a step."""
+        before = self.before(kind, *step)
+        steps = [('prepare',)] * bool(self.prepare) + [before] * bool(before)
+        return [str(self.path(*found)) for found in steps]
 
     def load(self, row: str, seed: int | str, task: str) -> Config:
         """Return the config of a task with all options.
 
-        Where the task starts from another, the name of that one stands for its checkpoint.
-
-        Raises:
-            UserError: If the config cannot be read, or an option does not fit it.
+        Where it starts from the checkpoint of another task, the name of that one stands for it.
         """
         activation, column = self.activations[row], self.tasks[task]
-        options = {
-            **self._options,
-            **column.get('options', {}),
-            **activation.get('options', {}),
-        }
-        for key in _OWN.keys() & options.keys():
-            raise UserError(f'options names {key!r}, which the grid sets; use {_OWN[key]} instead')
+        options = {**self._options, **column.get('options', {}), **activation.get('options', {})}
+        if 'randomness.seed' in options:
+            raise UserError("options names 'randomness.seed', which is the grid's; give seeds")
         path = column['config'].format(activation=activation.get('config', row))
         cfg = load_config(path, {**options, 'randomness.seed': int(seed)}, self.root)
         if 'act_cfg' in activation:
@@ -101,55 +81,39 @@ class Grid:
             backbone.act_cfg = {**old, **changes}
         if 'after' in column:
             start_from(cfg, column['after'])
+        saving = cfg.get('default_hooks', {}).get('checkpoint', {})
+        if saving.get('max_keep_ckpts') == 1:
+            # mmengine removes it before it writes the next; an interrupt then would leave none.
+            saving.max_keep_ckpts = 2
         return cfg
 
     def settings(self, kind: str, row: str, seed: int | str, task: str) -> dict:
-        """Return what decides the outcome of a step.
-
-        Returns:
-            The parts of its config, the number of processes, and a digest of the settings of the
-            step before it.
-
-        Raises:
-            UserError: If the config cannot be read, or an option does not fit it.
-        """
+        """Return what decides the outcome of a step: parts of its config, and those before it."""
         key = (kind, row, int(seed), task)
         if key not in self._settings:
-            before = task if kind == 'test' else self.tasks[task].get('after')
+            before = self.before(*key)
+            text = before and json.dumps(self.settings(*before), sort_keys=True)
+            cfg = self.load(row, seed, task)
             self._settings[key] = {
-                **parts_of(self.load(row, seed, task), kind),
+                # As a result file returns them.
+                **{k: json.loads(json.dumps(cfg.get(k), default=str)) for k in PARTS[kind]},
                 'processes': self.gpus or 1,
-                'after': before and _digest(self.settings('train', row, seed, before)),
+                'after': before and hashlib.sha256(text.encode()).hexdigest()[:12],
             }
         return self._settings[key]
 
-    def result(self, kind: str, row: str, seed: int | str, task: str) -> dict | None:
-        """Return what a step left.
+    def runs(self, kind: str, *step: int | str) -> dict:
+        """Return the names of the very runs that a step starts from."""
+        return {Path(p).stem: (read_json(p) or {}).get('run') for p in self.inputs(kind, *step)}
 
-        Returns:
-            The content of its result file. None if it has not ended, or ended with other settings
-            than those of now, or has to run again because a step before it has.
-        """
-        found = read_json(self.path(kind, row, seed, task))
-        before = task if kind == 'test' else self.tasks[task].get('after')
-        if before and self.result('train', row, seed, before) is None:
+    def result(self, kind: str, *step: int | str) -> dict | None:
+        """Return what a step left, None unless it is of these settings and of the present runs."""
+        before = self.before(kind, *step)
+        if before and not self.result(*before):
             return None
-        started = {path: read_json(path) or {} for path in self.inputs(kind, row, seed, task)}
-        wanted = {**self.settings(kind, row, seed, task), 'runs': runs_of(started)}
+        found = read_json(self.path(kind, *step))
+        wanted = {**self.settings(kind, *step), 'runs': self.runs(kind, *step)}
         return found if found and found['settings'] == wanted else None
-
-
-def parts_of(cfg: Config, kind: str) -> dict:
-    """Return the parts of a config that decide what a step gives, as JSON would return them."""
-    return {
-        part: json.loads(json.dumps(cfg.get(part), default=str, sort_keys=True))
-        for part in PARTS[kind]
-    }
-
-
-def runs_of(results: Mapping[str, Mapping]) -> dict:
-    """Return the names of the very runs that left some result files."""
-    return {Path(path).stem: result.get('run') for path, result in results.items()}
 
 
 def start_from(cfg: Config, checkpoint: str) -> None:
@@ -166,23 +130,12 @@ def read_json(path: str | Path) -> dict | None:
     return None
 
 
-def _check_names(key: str, names: Iterable[str], known: Iterable[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise UserError(f'{key} names {name!r}, which is unknown; use {", ".join(known)}')
-
-
-def _digest(settings: Mapping) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def _typed(value: object) -> object:
-    """Read numbers in strings: YAML takes 2e-3 for one, snakemake --config all nested values."""
+    """Read the values in strings: YAML takes 2e-3 for one, and ``--config`` all nested values."""
     if isinstance(value, Mapping):
         return {key: _typed(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_typed(item) for item in value]
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            return ast.literal_eval(value)
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(value) if isinstance(value, str) else value
     return value

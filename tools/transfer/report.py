@@ -1,7 +1,4 @@
-"""Compare the rows of a transfer grid by what its finished tests measured.
-
-Rows of one seed are a pair: the intervals are those of the paired t-test over the seeds.
-"""
+"""Compare the rows of a transfer grid by what its finished tests measured, in pairs by seed."""
 
 import argparse
 import json
@@ -23,73 +20,58 @@ NONE = '–'
 
 
 def paired_difference(values: pd.Series, baseline: pd.Series) -> dict | None:
-    """Compare two rows over the seeds that both have.
-
-    Args:
-        values: By seed.
-        baseline: By seed; it is subtracted.
+    """Compare two rows over the seeds that both have, by the paired t-test.
 
     Returns:
-        The ``mean`` difference, ``low`` and ``high`` of its 95 % interval (None with a single
-        pair) and the number of ``pairs``; None without a common seed.
+        The ``mean`` difference, the ends ``low`` and ``high`` of its 95 % interval, which a single
+        pair does not have, and the number of ``pairs``; None without a common seed.
     """
-    both = pd.concat({'row': values, 'baseline': baseline}, axis=1).dropna()
-    if both.empty:
+    difference = (values - baseline).dropna()
+    if difference.empty:
         return None
-    low = high = None
-    if len(both) > 1:
-        # Not ttest_rel's own interval, which is undefined where all differences are the same.
-        difference = both.row - both.baseline
-        error = stats.sem(difference) * stats.t.ppf(0.975, len(both) - 1)
-        low, high = difference.mean() - error, difference.mean() + error
-    return {
-        'mean': (both.row - both.baseline).mean(),
-        'low': low,
-        'high': high,
-        'pairs': len(both),
-    }
+    found = {'mean': difference.mean(), 'low': None, 'high': None, 'pairs': len(difference)}
+    if len(difference) > 1:
+        # ttest_rel's own interval is not defined where all differences are the same.
+        half = stats.sem(difference) * stats.t.ppf(0.975, len(difference) - 1)
+        found |= {'low': found['mean'] - half, 'high': found['mean'] + half}
+    return found
 
 
 def task_rows(grid: Grid, task: str) -> list[dict]:
-    """Return, for each row of a grid, its metrics by seed and its differences to the baselines.
-
-    The first of the task's metrics is compared.
-    """
-    metrics = grid.tasks[task]['metrics']
-    tables = {metric: pd.DataFrame(index=grid.rows, columns=grid.seeds) for metric in metrics}
-    for row in grid.rows:
-        for seed in grid.seeds:
-            result = grid.result('test', row, seed, task)
-            for metric in metrics if result else ():
-                tables[metric].loc[row, seed] = result['metrics'][metric]
-    compared = tables[metrics[0]].astype(float)
+    """Return the metrics of each row by seed, and how the first differs from the baselines'."""
+    names = grid.tasks[task]['metrics']
+    metrics = {
+        row: pd.DataFrame(
+            {
+                seed: result['metrics']
+                for seed in grid.seeds
+                if (result := grid.result('test', row, seed, task))
+            },
+            index=names,
+            dtype=float,
+        )
+        for row in grid.rows
+    }
+    first = {row: found.loc[names[0]] for row, found in metrics.items()}
     return [
         {
             'row': row,
-            'title': grid.activations[row].get('title', row),
-            'metrics': {
-                metric: table.loc[row].dropna().astype(float).to_dict()
-                for metric, table in tables.items()
-            },
+            'title': _title(grid, row),
+            'metrics': {name: found.loc[name].to_dict() for name in names},
             'differences': {
-                baseline: paired_difference(compared.loc[row], compared.loc[baseline])
-                for baseline in grid.baselines
-                if baseline != row
+                other: paired_difference(first[row], first[other])
+                for other in grid.baselines
+                if other != row
             },
         }
-        for row in grid.rows
+        for row, found in metrics.items()
     ]
 
 
 def format_report(grid: Grid, kind: str = 'text') -> str:
-    """Write the tables of all tasks.
+    """Write the tables of all tasks, as text, Markdown or JSON.
 
-    Args:
-        grid: The grid. What has not ended, or ended with other settings, is left out.
-        kind: ``'text'`` or ``'markdown'``, which differ in the titles, or ``'json'``.
-
-    Returns:
-        The text, without a line break at its end.
+    What has not ended, or ended with other settings than those of the grid, is left out.
     """
     rows = {task: task_rows(grid, task) for task in grid.tasks}
     if kind == 'json':
@@ -101,27 +83,29 @@ def format_report(grid: Grid, kind: str = 'text') -> str:
     return '\n\n'.join([*parts, _footnote(grid)])
 
 
+def _title(grid: Grid, row: str) -> str:
+    return grid.activations[row].get('title', row)
+
+
 def _table(grid: Grid, rows: list[dict]) -> str:
     first, *others = rows[0]['metrics']
+    header = [first, *(f'seed {seed}' for seed in grid.seeds), 'mean ± sd']
+    for baseline in grid.baselines:
+        header += [f'− {_title(grid, baseline)}', '95 % interval']
     lines = []
     for row in rows:
         values = row['metrics'][first]
-        line = {first: row['title']}
-        line |= {
-            f'seed {seed}': f'{values[seed]:.2f}' if seed in values else NONE
-            for seed in grid.seeds
-        }
-        line['mean ± sd'] = _spread(values)
+        line = [row['title'], *(_number(values.get(seed)) for seed in grid.seeds), _spread(values)]
         for baseline in grid.baselines:
-            title = grid.activations[baseline].get('title', baseline)
-            difference = row['differences'].get(baseline)
-            line[f'− {title}'] = f'{difference["mean"]:+.2f}' if difference else NONE
-            line[f'95 % interval, − {title}'] = _interval(difference)
-        line |= {metric: _spread(row['metrics'][metric]) for metric in others}
-        lines.append(line)
-    table = pd.DataFrame(lines)
-    align = ['left', *['right'] * (len(table.columns) - 1)]
+            line += _compared(row['differences'].get(baseline))
+        lines.append([*line, *(_spread(row['metrics'][name]) for name in others)])
+    table = pd.DataFrame(lines, columns=[*header, *others])
+    align = ['left', *['right'] * (len(header) + len(others) - 1)]
     return table.to_markdown(index=False, disable_numparse=True, colalign=align)
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f'{value:.2f}'
 
 
 def _spread(values: dict) -> str:
@@ -131,12 +115,14 @@ def _spread(values: dict) -> str:
     return f'{series.mean():.2f}' + (f' ± {series.std():.2f}' if len(series) > 1 else '')
 
 
-def _interval(difference: dict | None) -> str:
-    """Write an interval, with a star where it does not hold 0."""
-    if not difference or difference['low'] is None:
-        return NONE
-    star = '' if difference['low'] <= 0 <= difference['high'] else '*'
-    return f'{difference["low"]:+.2f} to {difference["high"]:+.2f}{star}'
+def _compared(found: dict | None) -> list[str]:
+    """Return a difference and its interval, with a star where that does not hold 0."""
+    if not found:
+        return [NONE, NONE]
+    mean, low, high = f'{found["mean"]:+.2f}', found['low'], found['high']
+    if low is None:
+        return [mean, NONE]
+    return [mean, f'{low:+.2f} to {high:+.2f}{"" if low <= 0 <= high else "*"}']
 
 
 def _footnote(grid: Grid) -> str:
@@ -148,7 +134,6 @@ def _footnote(grid: Grid) -> str:
         for task in grid.tasks
     ]
     done = [step for step in steps if step]
-    commits = Counter(step['commit'] or 'unknown' for step in done).most_common()
     text = (
         'All figures are percentages. Differences are those of the same seeds, with the interval '
         'of the paired t-test; a star marks an interval without 0. '
@@ -159,16 +144,13 @@ def _footnote(grid: Grid) -> str:
     minutes = sum(step['seconds'] for step in done) / 60
     resumed = sum(step['resumed'] for step in done)
     note = f', without what {resumed} of them took before they were resumed' if resumed else ''
+    commits = Counter(step['commit'] or 'unknown' for step in done).most_common()
     at = ', '.join(f'{name} ({count} step{"s" * (count > 1)})' for name, count in commits)
     return f'{text}; they took {minutes:.0f} min{note}. Commits: {at}.'
 
 
 def write_between_marks(path: Path, mark: str, text: str) -> None:
-    """Replace what stands between ``<!-- MARK -->`` and ``<!-- end of MARK -->`` in a file.
-
-    Raises:
-        UserError: If the file has no such lines.
-    """
+    """Replace what stands between ``<!-- MARK -->`` and ``<!-- end of MARK -->`` in a file."""
     name = re.escape(mark)
     new, count = re.subn(
         f'(<!-- {name} -->\n).*?(<!-- end of {name} -->)',
@@ -183,7 +165,7 @@ def write_between_marks(path: Path, mark: str, text: str) -> None:
 
 def main() -> None:
     """Print the tables, or write them to a Markdown file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('configs', nargs='+', type=Path, help="the grid's, as for --configfile")
     parser.add_argument(
         '--config', nargs='+', default=[], metavar='KEY=VALUE', help="as snakemake's"
@@ -193,18 +175,18 @@ def main() -> None:
     parser.add_argument('--mark', default='transfer', help='between <!-- MARK --> and its end')
     args = parser.parse_args()
     config: dict = {}
-    for path in args.configs:
-        update_config(config, yaml.safe_load(path.read_text(encoding='utf-8')))
-    for key, _, value in (pair.partition('=') for pair in args.config):
-        update_config(config, {key: yaml.safe_load(value)})
     try:
+        for path in args.configs:
+            update_config(config, yaml.safe_load(path.read_text(encoding='utf-8')))
+        for key, _, value in (pair.partition('=') for pair in args.config):
+            update_config(config, {key: yaml.safe_load(value)})
         grid = Grid(config)
-        if args.out:
-            command = shlex.join(['python', 'tools/transfer/report.py', *sys.argv[1:]])
-            text = f'- Command: `{command}`\n\n{format_report(grid, "markdown")}'
-            write_between_marks(args.out, args.mark, text)
-        else:
+        if not args.out:
             print(format_report(grid, args.format))
+            return
+        command = shlex.join(['python', 'tools/transfer/report.py', *sys.argv[1:]])
+        text = f'- Command: `{command}`\n\n{format_report(grid, "markdown")}'
+        write_between_marks(args.out, args.mark, text)
     except (OSError, UserError) as error:
         sys.exit(f'error: {error}')
 

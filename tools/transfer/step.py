@@ -20,109 +20,81 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grid import Grid, read_json, runs_of, start_from
+from grid import Grid, read_json, start_from
 
 from acon_mm.errors import UserError
 
 TOOLS = Path(__file__).resolve().parents[1]
 UNFINISHED = 'unfinished.json'
-_TAIL = 12
 
 
 def run_step(grid: Grid, kind: str, *step: str, threads: int = 1) -> None:
-    """Run a step, or go on with it where it was interrupted, and write its result.
-
-    Args:
-        grid: The grid.
-        kind: ``'prepare'``, ``'train'`` or ``'test'``.
-        *step: For a training or a test, its row, seed and task.
-        threads: The threads of all its processes together.
-
-    Raises:
-        UserError: If the step fails.
-    """
-    output, before, settings = grid.path(kind, *step), {}, {'command': grid.prepare}
+    """Run a step, or go on with it, and write its result."""
+    output, settings = grid.path(kind, *step), {'command': grid.prepare}
     if kind != 'prepare':
-        before = {path: read_json(path) for path in grid.inputs(kind, *step)}
-        settings = grid.settings(kind, *step)
-    settings = {**settings, 'runs': runs_of(before)}
+        settings = {**grid.settings(kind, *step), 'runs': grid.runs(kind, *step)}
     folder = output.with_suffix('')
     start = time.monotonic()
     with only_one(folder) as lock:
         resumed = begin(folder, settings)
         if kind == 'prepare':
             execute(shlex.split(grid.prepare), folder, lock)
-            found = {}
         else:
-            found = run_tool(grid, kind, *step, before=before, lock=lock, threads=threads)
+            command, environment = tool_command(grid, folder, kind, *step, threads=threads)
+            execute(command, folder, lock, environment)
         result = {
             'run': uuid.uuid4().hex[:12],
             'resumed': resumed,
             'seconds': round(time.monotonic() - start, 1),
             'commit': commit(),
-            **found,
             'settings': settings,
         }
-        text = json.dumps(result, indent=2, ensure_ascii=False)
-        output.write_text(f'{text}\n', encoding='utf-8')
+        if kind == 'train':
+            # By its name, for the folder may be moved.
+            result['checkpoint'] = Path((folder / 'last_checkpoint').read_text()).name
+        if kind == 'test':
+            result['metrics'] = tested_metrics(folder, grid.tasks[step[-1]]['metrics'])
+        output.write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding='utf-8')
         (folder / UNFINISHED).unlink()
 
 
-def run_tool(
-    grid: Grid,
-    kind: str,
-    row: str,
-    seed: str,
-    task: str,
-    *,
-    before: Mapping[str, Mapping],
-    lock: int,
-    threads: int,
-) -> dict:
-    """Train or test by the script of ``tools/``, and return what it left."""
-    checkpoints = [
-        Path(path).with_suffix('') / result['checkpoint']
-        for path, result in before.items()
-        if 'checkpoint' in result
-    ]
-    folder = grid.path(kind, row, seed, task).with_suffix('')
-    cfg = grid.load(row, seed, task)
-    if kind == 'train' and checkpoints:
-        start_from(cfg, str(checkpoints[0]))
+def tool_command(
+    grid: Grid, folder: Path, kind: str, *step: str, threads: int
+) -> tuple[list, dict]:
+    """Write the config of a step, and return the command that trains or tests with it."""
+    cfg = grid.load(*step)
+    before = grid.before(kind, *step)
+    checkpoint = ''
+    if before:
+        path = grid.path(*before)
+        checkpoint = str(path.with_suffix('') / read_json(path)['checkpoint'])
+    if before and kind == 'train':
+        start_from(cfg, checkpoint)
     # The tool runs just this, whatever happens to the files it came from.
     config = folder / Path(cfg.filename).name
     cfg.dump(config)
-    arguments = [config, *(checkpoints if kind == 'test' else ())]
-    environment = {}
-    if grid.gpus:
-        program = ['bash', TOOLS / f'dist_{kind}.sh']
-        arguments.append(grid.gpus)
-        environment = {'OMP_NUM_THREADS': max(1, threads // grid.gpus), 'PORT': free_port()}
-    else:
-        program = [sys.executable, TOOLS / f'{kind}.py']
-    arguments += ['--work-dir', folder, *(('--resume', 'auto') if kind == 'train' else ())]
-    execute([*program, *arguments], folder, lock, environment)
-    if kind == 'train':
-        # By its name, for the folder may be moved.
-        return {'checkpoint': Path((folder / 'last_checkpoint').read_text().strip()).name}
-    return {'metrics': tested_metrics(folder, grid.tasks[task]['metrics'])}
+    arguments = [config, *([checkpoint] if kind == 'test' else [])]
+    options = ['--work-dir', folder, *(['--resume', 'auto'] if kind == 'train' else [])]
+    if not grid.gpus:
+        return [sys.executable, TOOLS / f'{kind}.py', *arguments, *options], {}
+    with socket.socket() as probe:  # two steps may share a machine
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    command = ['bash', TOOLS / f'dist_{kind}.sh', *arguments, grid.gpus, *options]
+    return command, {'PORT': port, 'OMP_NUM_THREADS': max(1, threads // grid.gpus)}
 
 
 def begin(folder: Path, settings: Mapping) -> bool:
-    """Make the work dir of a step.
+    """Make the work dir of a step, and return whether there is a checkpoint to go on from.
 
-    It is left as it is if a step with the same settings was interrupted there. Otherwise the step
-    begins in an empty folder; an older one with checkpoints is moved aside.
-
-    Returns:
-        Whether there is a checkpoint to go on from.
+    Unless the same step was interrupted there, it starts empty. Checkpoints are moved aside.
     """
     mark = folder / UNFINISHED
     if read_json(mark) != settings:
         if list(folder.glob('*.pth')):
             aside = folder.with_name(f'{folder.name}.{time.strftime("%Y%m%d_%H%M%S")}')
-            folder.rename(aside)
             print(f'{folder} held a run that is finished or had other settings; it is now {aside}')
+            folder.rename(aside)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         mark.write_text(json.dumps(settings), encoding='utf-8')
@@ -131,32 +103,20 @@ def begin(folder: Path, settings: Mapping) -> bool:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Keep others out of a work dir, as long as this process or a command it started runs.
-
-    So a training that outlives a killed grid is not joined by a second one.
-    """
+    """Keep others out of a work dir while this process, or a training that outlives it, runs."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f'a process that was started earlier still works in {str(folder)!r}'
-            ) from None
+            raise UserError(f'an earlier process still works in {str(folder)!r}') from None
         yield file.fileno()
 
 
 def execute(
-    command: Sequence[object],
-    folder: Path,
-    lock: int,
-    environment: Mapping[str, object] | None = None,
+    command: Sequence, folder: Path, lock: int, environment: Mapping | None = None
 ) -> None:
-    """Run a command, with all it prints at the end of ``log.txt``; it ends with this process.
-
-    Raises:
-        UserError: If it fails, with the end of the log.
-    """
+    """Run a command, all it prints going to the end of ``log.txt``; it ends with this process."""
     log = folder / 'log.txt'
     environment = {
         # A waiting thread sleeps: spinning, it would slow training down wherever another process
@@ -174,27 +134,23 @@ def execute(
             stderr=subprocess.STDOUT,
             env=environment,
             pass_fds=[lock],
-            start_new_session=True,  # Ctrl-C reaches it once, from here
+            start_new_session=True,  # a signal reaches it once, from here
         )
         try:
             status = process.wait()
         except BaseException:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             process.terminate()
             process.wait()
             raise
     if status:
-        lines = log.read_text(encoding='utf-8', errors='replace').splitlines()[-_TAIL:]
-        raise UserError('\n'.join([f'status {status}; the end of the log {log} is', *lines]))
+        end = log.read_text(encoding='utf-8', errors='replace').splitlines()[-12:]
+        raise UserError('\n'.join([f'status {status}; the end of the log {log} is', *end]))
 
 
 def tested_metrics(folder: Path, wanted: Sequence[str]) -> dict[str, float]:
-    """Return what a test measured, in percent.
-
-    Raises:
-        UserError: If it did not measure what is wanted.
-    """
+    """Return what a test measured, in percent."""
     from acon_mm.analysis.runs import latest_test_record, metrics_of
 
     logged = latest_test_record(folder)
@@ -209,20 +165,12 @@ def tested_metrics(folder: Path, wanted: Sequence[str]) -> dict[str, float]:
 
 
 def commit() -> str | None:
-    """Return the commit of this checkout, None outside one; ``-dirty`` if files differ from it."""
-    command = ['git', '-C', str(TOOLS), 'describe', '--always', '--dirty', '--abbrev=12']
+    """Return the commit of this checkout, with ``-dirty`` if files differ; None outside one."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(
-            [*command, '--exclude=*'], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        output = subprocess.check_output(command, cwd=TOOLS, stderr=subprocess.DEVNULL, text=True)
+        return output.strip()
     return None
-
-
-def free_port() -> int:
-    """Return a port for the processes of a step, which may share the machine with another's."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 def main() -> None:
@@ -230,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('kind', choices=('prepare', 'train', 'test'))
     parser.add_argument('step', nargs='*', help='row, seed and task of a training or a test')
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--threads', type=int, default=1, help='of all its processes together')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

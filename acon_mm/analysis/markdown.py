@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
+from acon_mm.errors import requires_extra
 
 NONE = '–'
 """The cell of a figure that does not exist."""
@@ -21,5 +21,7 @@ def markdown_table(
     Returns:
         The table, without a line break at its end.
     """
+    with requires_extra('analysis', 'writing tables'):
+        from tabulate import tabulate
     align = ('left', *['right'] * (len(header) - 1))
     return tabulate(rows, header, style, disable_numparse=True, colalign=align if rows else None)

@@ -29,9 +29,11 @@ def training_size(cfg: Config) -> tuple[tuple[int, int], str]:
         return _pair(size), 'data_preprocessor.size'
     for transform in reversed(cfg.train_dataloader.dataset.get('pipeline', [])):
         # OpenMMLab writes the size of a crop as (height, width), a scale as (width, height).
-        for key, order in (('crop_size', 1), ('scale', -1)):
+        for key in ('crop_size', 'scale'):
             if key in transform:
-                return _pair(transform[key])[::order], f'{type_name(transform.type)}.{key}'
+                first, second = _pair(transform[key])
+                size = (first, second) if key == 'crop_size' else (second, first)
+                return size, f'{type_name(transform.type)}.{key}'
     raise UserError(
         f'config {cfg.filename} has no data_preprocessor.size and no transform with a crop_size '
         'or a scale in its training pipeline; give the size of the images as --shape HEIGHT WIDTH'

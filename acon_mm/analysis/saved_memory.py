@@ -8,41 +8,33 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 
-class _Saved:
-    """A saved tensor, which lives as long as the graph that needs it."""
-
-    __slots__ = ('__weakref__', 'tensor')
-
-    def __init__(self, tensor: Tensor) -> None:
-        # Detached: a saved result has the graph as its history, and they would never be freed.
-        self.tensor = tensor.detach()
-
-
 def saved_bytes(function: Callable[[], object], module: nn.Module) -> int:
-    """Count what a forward pass saves for the backward pass, each storage once.
+    """Count the bytes that autograd saves in a forward pass, each storage once.
 
-    Parameters and buffers of the module are left out. What was saved for a result that is thrown
-    away before the forward pass ends does not count.
+    A view saves its whole storage. Parameters and buffers of the module are left out, since they
+    exist anyway, and so is what was saved for a result that the function throws away.
 
     Args:
         function: Runs the forward pass and returns its results.
         module: The module that runs in it.
-
-    Returns:
-        The bytes. A view counts with the whole storage, which it keeps alive.
     """
-    saved: list[weakref.ref[_Saved]] = []
+    saved: list[weakref.ref[Tensor]] = []
 
-    def pack(tensor: Tensor) -> _Saved:
-        held = _Saved(tensor)
+    def pack(tensor: Tensor) -> Tensor:
+        # A result is passed with its graph; the graph must not hold a reference to itself.
+        held = tensor.detach()
         saved.append(weakref.ref(held))
         return held
 
-    with saved_tensors_hooks(pack, lambda held: held.tensor):
+    with saved_tensors_hooks(pack, lambda held: held):
         results = function()
-    alive = [held.tensor.untyped_storage() for held in (ref() for ref in saved) if held]
-    sizes = {storage._cdata: storage.nbytes() for storage in alive}
+    alive = [tensor for reference in saved if (tensor := reference()) is not None]
+    sizes = {_address(tensor): tensor.untyped_storage().nbytes() for tensor in alive}
     for tensor in chain(module.parameters(), module.buffers()):
-        sizes.pop(tensor.untyped_storage()._cdata, None)
-    del results  # the graph had to live until here
+        sizes.pop(_address(tensor), None)
+    del results  # the graph, which had to live until here
     return sum(sizes.values())
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel, revert_sync_batchnorm
@@ -117,7 +118,7 @@ def count_step(
     cfg = load_config(config, cfg_options)
     wrapper = _check(cfg)
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))  # as the Runner does
-    size, source = (tuple(shape), 'shape') if shape else training_size(cfg)
+    size, source = ((shape[0], shape[1]), 'shape') if shape else training_size(cfg)
     if shape and (cfg.model.data_preprocessor or {}).get('size'):
         cfg.model.data_preprocessor.size = size
     scope = cfg.get('default_scope', 'mmengine')
@@ -166,7 +167,8 @@ def bucket_bytes(sizes: Sequence[int], limits: Sequence[int] = _BUCKET_BYTES) ->
     Returns:
         The bytes of the buckets, in order.
     """
-    buckets, open_bytes = [], 0
+    buckets: list[int] = []
+    open_bytes = 0
     for size in sizes:
         open_bytes += size
         if open_bytes >= limits[min(len(buckets), len(limits) - 1)]:
@@ -246,7 +248,7 @@ def _count_calls(
         for name, in_meta_acon in synced.items():
             purpose = 'norms in Meta-ACON' if in_meta_acon else 'norms'
 
-            def record(norm, args, output, purpose=purpose):
+            def record(norm: Any, args: Any, output: Any, purpose: str = purpose) -> None:
                 values = 2 * norm.num_features
                 exchanges.append(Exchange('all_gather', 4 * (values + 1), f'{purpose}, forward'))
                 if args[0].requires_grad:

@@ -38,7 +38,9 @@ def align_all(
 def check_dimensions(x: Tensor) -> None:
     """Raise a ``ValueError`` if ``x`` has no channels."""
     if x.dim() < 2:
-        raise ValueError(f'x must have the shape (N, C, ...), but it has {_as_text(x.shape)}')
+        raise ValueError(
+            f'x must have the shape (N, C, ...), but it has {_as_text(list(x.shape))}'
+        )
 
 
 def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:

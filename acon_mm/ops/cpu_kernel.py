@@ -39,7 +39,8 @@ def _load() -> tuple[Any, str]:
             reason = 'it was built from other sources than these: install acon_mm again'
             continue
         # Of a nightly build, the headers contain the release number alone.
-        if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:
+        release = re.match(r'[\d.]*\d', torch.__version__)
+        if release and module.torch_version == release[0]:
             return module, name
         reason = f'it was built for torch {module.torch_version}'
     return None, f'the CPU kernel cannot be used: {reason}'
@@ -81,7 +82,7 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
 
 def backward(
     g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and ``beta``, in their shapes and dtypes.
 
     That of a number is None.

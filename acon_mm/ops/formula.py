@@ -160,7 +160,7 @@ def acon_grad(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | 
 
 def acon_gradients(
     g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """Compute the gradients of all arguments of ACON, differentiable any number of times.
 
     With ``h`` as in the head of this file and ``t = s * (1 - s)``, they are ``p2 + d * h`` for

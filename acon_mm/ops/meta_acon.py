@@ -99,13 +99,13 @@ def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[fl
 
 class _MetaAcon(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *args: Tensor | Sequence[NormedLayer] | bool) -> Tensor:
-        *tensors, layers, use_batch_stats = args
-        y, *saved = cpu_kernel.meta_forward(*tensors[:3], layers, use_batch_stats)
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        x, p1, p2, *params, layers, use_batch_stats = args
+        y, *saved = cpu_kernel.meta_forward(x, p1, p2, layers, use_batch_stats)
         ctx.use_batch_stats, ctx.eps = use_batch_stats, [layer.eps for layer in layers]
         # Cloned: batches may go on to change them before the backward pass.
         stats = [stat.clone() for layer in layers for stat in layer[4:6] if not use_batch_stats]
-        ctx.save_for_backward(*tensors, *stats, *saved)
+        ctx.save_for_backward(x, p1, p2, *params, *stats, *saved)
         return y
 
     @staticmethod

@@ -24,6 +24,6 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
 
 def backward(
     g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """Compute its gradients, as :func:`acon_mm.ops.cpu_kernel.backward` does."""
     return acon_gradients(g, x, p1, p2, beta)

@@ -86,7 +86,7 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
 
 def backward(
     g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """Compute the gradients of ACON with respect to all of its arguments.
 
     Two runs give the same bits: each program writes the sums over its own elements, and these are
@@ -112,7 +112,7 @@ def backward(
     from .triton_device import acon_backward  # needs triton
 
     tiling = tile(x, beta)
-    g = _packed(g, tiling.constants['channels_last'])
+    g = _packed(g, bool(tiling.constants['channels_last']))
     params = [_passed(param, x) for param in given]
     count = sum(isinstance(param, Tensor) for param in params)
     most = max(_TILES, tiling.groups * tiling.tiles // _PROGRAMS)
@@ -136,7 +136,7 @@ def backward(
         found = iter([*sums[:-1].sum((1, 2)), sums[-1].sum(0)])
     grads = [next(found) if isinstance(param, Tensor) else None for param in params]
     return dx, *(
-        grad.view_as(param) if isinstance(param, Tensor) else None
+        grad.view_as(param) if grad is not None and isinstance(param, Tensor) else None
         for grad, param in zip(grads, given, strict=True)
     )
 

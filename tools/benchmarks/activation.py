@@ -17,8 +17,9 @@ from torch import Tensor
 
 import reporting
 from acon_mm.analysis.markdown import NONE, markdown_table
+from acon_mm.analysis.saved_memory import saved_bytes
 from compared import ACTIVATIONS, Activation
-from measuring import Spread, interleave, ratio, saved_bytes, seconds_between, stamp
+from measuring import Spread, interleave, ratio, seconds_between, stamp
 
 # Stages of real networks. From 4 MB on, a map leaves the second-level cache; the last one is
 # RetinaNet's first stage and leaves every cache.

@@ -1,4 +1,4 @@
-"""Time functions in turn, and count the bytes that autograd saves for the backward pass.
+"""Time functions in turn.
 
 What shares a machine with a benchmark slows it for seconds at a time. Functions that take turns
 suffer alike, so the ratio of their medians is reliable where the times themselves are not.
@@ -11,16 +11,12 @@ import gc
 import math
 import random
 import time
-import weakref
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 # However long they take, this many rounds are run, if as many are asked for.
 MIN_ROUNDS = 15
@@ -139,34 +135,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_MMAP_MAX, 0)
-
-
-def saved_bytes(function: Callable[[], object], module: nn.Module) -> int:
-    """Count the bytes that autograd saves in a forward pass, each storage once.
-
-    A view saves its whole storage. Parameters and buffers of the module are left out, since they
-    exist anyway, and so is what was saved for a result that the function throws away.
-
-    Args:
-        function: Runs the forward pass and returns its results.
-        module: The module that runs in it.
-    """
-    saved = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        # A result is passed with its graph; the graph must not hold a reference to itself.
-        held = tensor.detach()
-        saved.append(weakref.ref(held))
-        return held
-
-    with saved_tensors_hooks(pack, lambda held: held):
-        results = function()
-    own = {_address(tensor) for tensor in chain(module.parameters(), module.buffers())}
-    alive = [tensor for reference in saved if (tensor := reference()) is not None]
-    sizes = {_address(tensor): tensor.untyped_storage().nbytes() for tensor in alive}
-    del results  # the graph, which had to live until here
-    return sum(size for address, size in sizes.items() if address not in own)
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 import reporting
 from acon_mm.analysis.markdown import markdown_table
+from acon_mm.analysis.saved_memory import saved_bytes
 from acon_mm.apis import get_model
 from acon_mm.errors import UserError
 from compared import ACTIVATIONS, PublishedAconC, PublishedMetaAcon
-from measuring import Times, interleave, saved_bytes, seconds_between, stamp
+from measuring import Times, interleave, seconds_between, stamp
 
 REFERENCE = 'relu'
 PHASES = ('step', 'latency')

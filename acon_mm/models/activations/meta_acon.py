@@ -170,8 +170,9 @@ class MetaAcon(TwoSlopeActivation):
                     return meta_acon(x, self.p1, self.p2, layers, use_batch_stats=False)
                 if x.size(0) > 1:
                     y = meta_acon(x, self.p1, self.p2, layers, use_batch_stats=True)
-                    self.bn1.num_batches_tracked.add_(1)
-                    self.bn2.num_batches_tracked.add_(1)
+                    # Batch norms by now, which their declared type does not say.
+                    self.bn1.num_batches_tracked.add_(1)  # type: ignore[operator]
+                    self.bn2.num_batches_tracked.add_(1)  # type: ignore[operator]
                     return y
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
@@ -265,7 +266,8 @@ def _default_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     return _normed_layer(meta.fc1, meta.bn1), _normed_layer(meta.fc2, meta.bn2)
 
 
-def _normed_layer(conv: nn.Conv2d, norm: _BatchNorm) -> NormedLayer:
+def _normed_layer(conv: Any, norm: Any) -> NormedLayer:
+    # Any: torch declares biases and statistics as optional; _default_layers has checked them.
     return NormedLayer(
         conv.weight,
         conv.bias,

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from acon_mm.analysis.saved_memory import saved_bytes
 from acon_mm.models import AconC, MetaAcon
 from compared import ACTIVATIONS, FormulaAconC, PublishedAconC, PublishedMetaAcon
-from measuring import saved_bytes
 
 C = 6
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import measuring
-from measuring import Spread, interleave, ratio, saved_bytes, seconds_between, stamp
+from acon_mm.analysis.saved_memory import saved_bytes
+from measuring import Spread, interleave, ratio, seconds_between, stamp
 
 
 class Recorder:

@@ -10,7 +10,7 @@ import torch
 from acon_mm.analysis.markdown import NONE
 from acon_mm.analysis.marks import check_marks, write_between_marks
 from acon_mm.analysis.provenance import describe_run
-from acon_mm.errors import UserError
+from acon_mm.errors import UserError, report_user_errors
 from measuring import MIN_ROUNDS, Times, keep_freed_memory, ratio
 
 
@@ -58,7 +58,7 @@ def run_benchmark(
         measure: Prints the figures as they come and returns the report.
     """
     mark = f'{name} {args.device}'
-    try:
+    with report_user_errors():
         if args.device == 'cuda' and not torch.cuda.is_available():
             raise UserError("device is 'cuda', but torch finds no such GPU; measure on 'cpu'")
         if args.out:
@@ -69,8 +69,6 @@ def run_benchmark(
         report = measure(args)
         if args.out:
             write_between_marks(args.out, mark, f'{head}\n\n{report}')
-    except UserError as error:
-        sys.exit(f'error: {error}')
 
 
 def show(part: str) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import shlex
 import sys
 from collections import Counter
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from grid import Grid
 from scipy import stats
 from snakemake.utils import update_config
 
-from acon_mm.errors import UserError
+from acon_mm.analysis.marks import write_between_marks
+from acon_mm.errors import UserError, report_user_errors
+from grid import Grid
 
 NONE = '–'
 
@@ -149,20 +149,6 @@ def _footnote(grid: Grid) -> str:
     return f'{text}; they took {minutes:.0f} min{note}. Commits: {at}.'
 
 
-def write_between_marks(path: Path, mark: str, text: str) -> None:
-    """Replace what stands between ``<!-- MARK -->`` and ``<!-- end of MARK -->`` in a file."""
-    name = re.escape(mark)
-    new, count = re.subn(
-        f'(<!-- {name} -->\n).*?(<!-- end of {name} -->)',
-        lambda match: f'{match[1]}\n{text}\n\n{match[2]}',
-        path.read_text(encoding='utf-8'),
-        flags=re.DOTALL,
-    )
-    if not count:
-        raise UserError(f"{path} lacks the lines '<!-- {mark} -->' and '<!-- end of {mark} -->'")
-    path.write_text(new, encoding='utf-8')
-
-
 def main() -> None:
     """Print the tables, or write them to a Markdown file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,8 +161,10 @@ def main() -> None:
     parser.add_argument('--mark', default='transfer', help='between <!-- MARK --> and its end')
     args = parser.parse_args()
     config: dict = {}
-    try:
+    with report_user_errors():
         for path in args.configs:
+            if not path.is_file():
+                raise UserError(f'config {str(path)!r} is no file')
             update_config(config, yaml.safe_load(path.read_text(encoding='utf-8')))
         for key, _, value in (pair.partition('=') for pair in args.config):
             update_config(config, {key: yaml.safe_load(value)})
@@ -187,8 +175,6 @@ def main() -> None:
         command = shlex.join(['python', 'tools/transfer/report.py', *sys.argv[1:]])
         text = f'- Command: `{command}`\n\n{format_report(grid, "markdown")}'
         write_between_marks(args.out, args.mark, text)
-    except (OSError, UserError) as error:
-        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -20,9 +20,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from acon_mm.errors import UserError, report_user_errors
 from grid import Grid, read_json, start_from
-
-from acon_mm.errors import UserError
 
 TOOLS = Path(__file__).resolve().parents[1]
 UNFINISHED = 'unfinished.json'
@@ -182,10 +181,9 @@ def main() -> None:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        grid = Grid(json.loads(os.environ['ACON_MM_GRID']))
-        run_step(grid, args.kind, *args.step, threads=args.threads)
-    except UserError as error:
-        sys.exit(f'error: {error}')
+        with report_user_errors():
+            grid = Grid(json.loads(os.environ['ACON_MM_GRID']))
+            run_step(grid, args.kind, *args.step, threads=args.threads)
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on')
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from grid import Grid
 
 from acon_mm.apis.config import build_runner
+from grid import Grid
 
 RUNS = itertools.count()
 TASKS = ('pretrain', 'detect', 'segment')

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from grid import Grid
 
 from acon_mm.errors import UserError
+from grid import Grid
 
 CONFIGS = Path(__file__).parents[3] / 'tools' / 'transfer' / 'config'
 

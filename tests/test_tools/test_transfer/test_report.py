@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from report import format_report, main, paired_difference, write_between_marks
 from scipy import stats
 
 from acon_mm.errors import UserError
+from report import format_report, main, paired_difference, write_between_marks
 
 FOUND = {
     'classify': {'relu': {0: 20.0, 1: 21.0, 2: 19.0}, 'acon': {0: 18.0, 1: 19.25, 2: 16.75}},

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import step
 from mmengine.config import Config
 
+import step
 from acon_mm.errors import UserError
 
 CLASSIFY = ('train', 'relu', '0', 'classify')

@@ -28,13 +28,14 @@ def document(repo_root, tmp_path):
 
 
 @pytest.fixture
-def refused(start):
+def refused(start, capsys):
     """Run a script that refuses its arguments and return what it prints."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as end:
             start(*arguments)
-        return end.value.code
+        assert end.value.code == 1
+        return capsys.readouterr().err.rstrip()
 
     return run
 

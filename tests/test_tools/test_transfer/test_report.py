@@ -111,5 +111,5 @@ def test_the_command_writes_between_the_marks_of_a_file(project, monkeypatch):
     assert 'old' not in text
     assert cells(text, '**classify**')[2][:2] == ['ACON', '–']
     assert '0 of 4 steps are finished.' in text
-    with pytest.raises(UserError, match='lacks the lines'):
+    with pytest.raises(UserError, match='must stand in the text once'):
         write_between_marks(report, 'other', '')

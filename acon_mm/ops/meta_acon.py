@@ -5,41 +5,10 @@ backward, which cost more than ACON itself on small maps.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from . import cpu_kernel
-from .autograd import needs_operations
-from .backends import choose_kernel
-from .broadcast import compute_dtype
-from .formula import acon_formula
-
-
-class NormedLayer(NamedTuple):
-    """A linear layer and the batch norm after it.
-
-    Attributes:
-        weight: The weight of the layer, of shape ``(outputs, inputs)`` or with trailing ones.
-        bias: Its bias, of shape ``(outputs,)``, as all that follows.
-        norm_weight: The weight of the norm.
-        norm_bias: The bias of the norm.
-        running_mean: The running mean of the norm, updated in place by a batch.
-        running_var: Its running variance, likewise.
-        momentum: The share of a batch in them.
-        eps: What the norm adds to the variance.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-    momentum: float
-    eps: float
+from .norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 
 
 def can_compute_meta_acon(
@@ -53,15 +22,7 @@ def can_compute_meta_acon(
         p2: The slope for small ``x``, likewise.
         layers: Two layers, in any dtype.
     """
-    return (
-        choose_kernel(x) is cpu_kernel
-        and x.dim() > 2
-        and x.numel() > 0
-        and all(
-            t.dtype == compute_dtype(x) and t.device == x.device
-            for t in (p1, p2, *(t for layer in layers for t in layer[:6]))
-        )
-    )
+    return can_compute_norm_act(x, None, Activation('channel_wise', (p1, p2), layers))
 
 
 def meta_acon(
@@ -80,43 +41,4 @@ def meta_acon(
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
-    if not torch.is_grad_enabled():
-        return cpu_kernel.meta_forward(x, p1, p2, layers, batch)[0]
-    first, second = layers
-    return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, batch)
-
-
-def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[float]) -> Tensor:
-    x, p1, p2, *params = args
-    hidden = x.flatten(2).mean(2, dtype=compute_dtype(x))
-    for i, (weight, bias, *norm) in enumerate((params[:4], params[4:])):
-        stats = running[2 * i : 2 * i + 2] or (None, None)
-        hidden = F.linear(hidden, weight.flatten(1), bias)
-        hidden = F.batch_norm(hidden, *stats, *norm, training=not running, eps=eps[i])
-    return acon_formula(x, p1, p2, torch.sigmoid(hidden))
-
-
-class _MetaAcon(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *args: Tensor | Sequence[NormedLayer] | bool) -> Tensor:
-        *tensors, layers, batch = args
-        y, *kept = cpu_kernel.meta_forward(*tensors[:3], layers, batch)
-        ctx.batch, ctx.eps = batch, [layer.eps for layer in layers]
-        # Cloned: batches may go on to change them before the backward pass.
-        stats = [stat.clone() for layer in layers for stat in layer[4:6] if not batch]
-        ctx.save_for_backward(*tensors, *stats, *kept)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: under checkpointing they cannot be read again
-        end = 11 if ctx.batch else 15
-        args, running, kept = saved[:11], saved[11:end], saved[end:]
-        if needs_operations(g):
-            needed, twice = ctx.needs_input_grad, torch.is_grad_enabled()
-            wanted = [arg for arg, need in zip(args, needed, strict=False) if need]
-            with torch.enable_grad(), torch.autocast('cpu', enabled=False):
-                y = _formula(args, running, ctx.eps)
-                found = iter(torch.autograd.grad(y, wanted, g, create_graph=twice))
-            return *(next(found) if need else None for need in needed[:11]), None, None
-        return *cpu_kernel.meta_backward(g, *args, kept, ctx.batch), None, None
+    return norm_act(x, None, Activation('channel_wise', (p1, p2), layers, batch))

@@ -15,7 +15,7 @@ namespace {
 
 struct AconForward : AconOp {
   static constexpr int kInputs = 1, kSums = 0;
-  static constexpr bool kWrites = true;
+  static constexpr bool kWrites = true, kFills = false;
 
   template <typename V>
   static inline V apply(const V* in, const V* p, V*) {
@@ -26,7 +26,7 @@ struct AconForward : AconOp {
 // Of the gradient of the value and x.
 struct AconBackward : AconOp {
   static constexpr int kInputs = 2;
-  static constexpr bool kWrites = true;
+  static constexpr bool kWrites = true, kFills = false;
 
   template <typename V>
   static inline V apply(const V* in, const V* p, V* sums) {
@@ -60,10 +60,11 @@ Tensor forward(const Tensor& input, const Tensor& p1, const Tensor& p2, const Te
   const Plan plan(Map(x), beta.dim() == 2);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon forward", [&] {
+        using T = at::opmath_type<scalar_t>;
         const Sweep<AconForward, scalar_t> sweep{
             {x.const_data_ptr<scalar_t>()},
             y.mutable_data_ptr<scalar_t>(),
-            {of<scalar_t>(p1), of<scalar_t>(p2), of<scalar_t>(beta)}};
+            {of<T>(p1), of<T>(p2), of<T>(beta)}};
         sweep.run(plan, nullptr);
       });
   return y;
@@ -130,7 +131,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
         const Sweep<AconBackward, scalar_t> sweep{
             {g.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>()},
             dx.mutable_data_ptr<scalar_t>(),
-            {of<scalar_t>(p1), of<scalar_t>(p2), of<scalar_t>(beta)}};
+            {of<T>(p1), of<T>(p2), of<T>(beta)}};
         sweep.run(plan, sums.data());
         write_gradients<T>(
             add_up(plan, AconBackward::kSums, sums.data()).data(), p1, p2, dp1, dp2, dbeta);

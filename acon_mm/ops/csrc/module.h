@@ -5,14 +5,14 @@
 
 #include "acon.h"
 #include "autograd.h"
-#include "meta.h"
+#include "norm_act.h"
 
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("torch_version") = TORCH_VERSION;
-  m.attr("interface") = 2;  // see cpu_kernel.py
+  m.attr("interface") = 3;  // see cpu_kernel.py
   m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
   m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
   m.def("apply", &acon_mm::apply, py::call_guard<py::gil_scoped_release>());
@@ -23,6 +23,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       return kept(tensors...).template cast<std::tuple<Tensor, Tensor, Tensor, Tensor>>();
     };
   });
-  m.def("meta_forward", &acon_mm::meta_forward, py::call_guard<py::gil_scoped_release>());
-  m.def("meta_backward", &acon_mm::meta_backward, py::call_guard<py::gil_scoped_release>());
+  m.def("norm_act_forward", &acon_mm::norm_act_forward, py::call_guard<py::gil_scoped_release>());
+  m.def("norm_act_backward", &acon_mm::norm_act_backward, py::call_guard<py::gil_scoped_release>());
 }

@@ -4,10 +4,11 @@
 //
 //   kInputs, kParams, kSums   the maps it reads, its parameters and the sums it returns
 //   kWrites                   whether it writes a map
+//   kFills                    whether missing elements are its first parameter instead of 0
 //   prepare(p)                turns the parameters of a channel into what apply() reads
 //   apply(in, p, sums)        returns what to write and adds to the sums
 //
-// Lanes past the end of a row or a plane have 0 in all inputs, which must add nothing.
+// Lanes past the end of a plane hold missing elements, which must add nothing to the sums.
 
 #pragma once
 
@@ -179,7 +180,7 @@ struct Param {
   int64_t stride;
 };
 
-template <typename scalar_t, typename T = at::opmath_type<scalar_t>>
+template <typename T>
 Param<T> of(const Tensor& param) {
   return {param.const_data_ptr<T>(), param.dim() == 2 ? param.size(1) : 0};
 }
@@ -235,6 +236,10 @@ struct Sweep {
       L::load(in[i] + offset, count, v[i]);
     }
     for (int k = 0; k < kVecs; ++k) {
+      if (Op::kFills && count < L::kSize) {
+        const int64_t lanes = std::clamp<int64_t>(count - k * L::kStep, 0, L::kStep);
+        v[0][k] = V::set(p[k][0], v[0][k], lanes);
+      }
       V of_all[Op::kInputs];
       for (int i = 0; i < Op::kInputs; ++i) {
         of_all[i] = v[i][k];

@@ -138,7 +138,7 @@ class MetaAcon(TwoSlopeActivation):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
-            layers = _usual_layers(self)
+            layers = usual_layers(self)
             if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
                 if not self.bn1.training:
                     return meta_acon(x, self.p1, self.p2, layers, batch=False)
@@ -207,7 +207,7 @@ def _may_be_passed_by(part: nn.Module, usual: type[nn.Module]) -> bool:
     )
 
 
-def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
+def usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """Return the layers of the switching factor, None if they are not as by default.
 
     Their modules are passed by then: nobody must have replaced them or listen to what they do.

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
 
 from acon_mm.ops import acon, spatial_mean
 from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
@@ -197,13 +198,15 @@ def _check_channels(x: Tensor, num_channels: int) -> None:
         )
 
 
-def _may_be_passed_by(part: nn.Module, usual: type[nn.Module]) -> bool:
+def may_be_passed_by(part: nn.Module, *usual: type[nn.Module]) -> bool:
     """Return whether to compute what a module does instead of calling it changes nothing."""
-    return type(part) is usual and not (
+    return type(part) in usual and not (
         part._forward_hooks
         or part._forward_pre_hooks
         or part._backward_hooks
         or part._backward_pre_hooks
+        or _has_any_global_hook()
+        or 'forward' in vars(part)
     )
 
 
@@ -214,7 +217,7 @@ def usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """
     parts = (meta.fc1, meta.bn1, meta.fc2, meta.bn2)
     for part, usual in zip(parts, (nn.Conv2d, nn.BatchNorm2d) * 2, strict=True):
-        if not _may_be_passed_by(part, usual):
+        if not may_be_passed_by(part, usual):
             return None
     if meta.fc1.groups != 1 or meta.bn1.training != meta.bn2.training:
         return None
@@ -239,7 +242,7 @@ def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     # A convolution of a 1×1 map takes five times as long as the product that it is. But who prunes
     # or wraps the layer, counts its operations or exports it, has to meet it.
-    plain = _may_be_passed_by(conv, nn.Conv2d)
+    plain = may_be_passed_by(conv, nn.Conv2d)
     if plain and conv.groups == 1:
         return F.linear(x, conv.weight.flatten(1), conv.bias)
     if not plain or torch.jit.is_tracing():

@@ -147,11 +147,8 @@ class AconResNet(ResNet):
             getattr(self, f'layer{index + 1}').requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of the stages, as mmpretrain's, with the stem's norm and ReLU in one."""
-        if self.deep_stem:
-            x = self.stem(x)
-        else:
-            x = norm_act(self.norm1, self.relu, self.conv1(x))
+        """Return the outputs of the stages; it is mmpretrain's but for the norm of the stem."""
+        x = self.stem(x) if self.deep_stem else norm_act(self.norm1, self.relu, self.conv1(x))
         x = self.maxpool(x)
         outs = []
         for index, name in enumerate(self.res_layers):

@@ -3,10 +3,9 @@
 import torch
 from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from acon_mm.models.activations import AconA, AconB, AconC, MetaAcon
-from acon_mm.models.activations.meta_acon import usual_layers
+from acon_mm.models.activations.meta_acon import may_be_passed_by, usual_layers
 from acon_mm.ops.norm_act import Activation, Norm, can_compute_norm_act, may_compute_norm_act
 from acon_mm.ops.norm_act import norm_act as fused_norm_act
 
@@ -30,7 +29,7 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
-    if may_compute_norm_act(x) and x.dim() == 4 and not _has_any_global_hook():
+    if may_compute_norm_act(x) and x.dim() == 4:
         of_norm, of_act = _describe_norm(norm), _describe_activation(act)
         if of_norm and of_act and can_compute_norm_act(x, of_norm, of_act):
             _count_batch(norm)
@@ -41,19 +40,8 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     return act(norm(x))
 
 
-def _may_be_passed_by(module: nn.Module, *classes: type[nn.Module]) -> bool:
-    """Return whether to compute what a module does instead of calling it changes nothing."""
-    return type(module) in classes and not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or 'forward' in vars(module)
-    )
-
-
 def _describe_norm(norm: nn.Module) -> Norm | None:
-    if not _may_be_passed_by(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
+    if not may_be_passed_by(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
         return None
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and _is_distributed():
         return None
@@ -74,7 +62,7 @@ def _count_batch(norm: nn.Module) -> None:
 
 
 def _describe_activation(act: nn.Module) -> Activation | None:
-    if not _may_be_passed_by(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
+    if not may_be_passed_by(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
         return None
     if type(act) in PLAIN:
         return PLAIN[type(act)]

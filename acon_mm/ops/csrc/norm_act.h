@@ -110,9 +110,9 @@ struct Moments {
   std::vector<double> plane_mean;     // of each group
 };
 
-// Each piece takes its deviations from the mean of its head: that of its elements lies at most four
-// standard deviations away, so that squares lose no more than four bits. Pieces are then joined
-// by their means, in double.
+// Each piece takes its deviations from the mean of its head. Where that is one of k parts of the
+// piece, it lies at most sqrt(k) standard deviations from the mean of all: the squares lose four
+// bits, or six in small planes. Pieces are then joined by their means, in double.
 template <typename scalar_t>
 Moments moments(const Plan& plan, const scalar_t* x) {
   using T = at::opmath_type<scalar_t>;
@@ -125,9 +125,13 @@ Moments moments(const Plan& plan, const scalar_t* x) {
     local.group = local.channel = 0;
     const Sweep<Deviations, scalar_t> sweep{{x}, nullptr, {Param<T>{shift, 0}}};
     const Piece head = local.head();
-    sweep.run(head, sums, piece.channels);
-    for (int64_t c = 0; c < piece.channels; ++c) {
-      shift[c] = sums[c] / head.elements_of_channel();
+    if (head.plane && head.inner == 1) {
+      shift[0] = static_cast<T>(x[piece.offset]);
+    } else {
+      sweep.run(head, sums, piece.channels);
+      for (int64_t c = 0; c < piece.channels; ++c) {
+        shift[c] = sums[c] / head.elements_of_channel();
+      }
     }
     sweep.run(local, sums, piece.channels);
     const double count = piece.elements_of_channel();
@@ -152,8 +156,10 @@ Moments moments(const Plan& plan, const scalar_t* x) {
       group[c] += share * from[2 * channels + c] * from[c];
     }
   }
-  for (int64_t i = 0; i < plan.groups * channels; ++i) {
-    result.mean[i % channels] += of_group * result.plane_mean[i];
+  for (int64_t i = 0; i < plan.groups * channels; i += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      result.mean[c] += of_group * result.plane_mean[i + c];
+    }
   }
   for (int64_t slot = 0; slot < slots; ++slot) {
     const double* from = partial.data() + slot * 3 * channels;
@@ -290,11 +296,13 @@ Tensors norm_act_forward(
           const Tensor normal = at::empty({plan.map.samples, channels}, wide);
           const Tensor mean = at::empty_like(normal);
           T *to = normal.mutable_data_ptr<T>(), *to_mean = mean.mutable_data_ptr<T>();
-          for (int64_t i = 0; i < normal.numel(); ++i) {
-            const int64_t c = i % channels;
-            const double value = affine.inverse[c] * (found.plane_mean[i] - affine.mean[c]);
-            to[i] = static_cast<T>(value);
-            to_mean[i] = static_cast<T>(affine.weight[c] * value + affine.bias[c]);
+          for (int64_t i = 0; i < normal.numel(); i += channels) {
+            for (int64_t c = 0; c < channels; ++c) {
+              const double value =
+                  affine.inverse[c] * (found.plane_mean[i + c] - affine.mean[c]);
+              to[i + c] = static_cast<T>(value);
+              to_mean[i + c] = static_cast<T>(affine.weight[c] * value + affine.bias[c]);
+            }
           }
           result.insert(result.end(), {normal, mean});
           if (kind == kLayerWise) {
@@ -379,24 +387,28 @@ Tensors norm_act_backward(
             of_weight[c] =
                 affine.inverse[c] * (sums[channels + c] - affine.rounding(c) * sums[c]);
           }
-          for (int64_t i = 0; meta && i < samples * channels; ++i) {
-            of_bias[i % channels] += dms[i];
-            of_weight[i % channels] += static_cast<double>(dms[i]) * normal[i];
+          for (int64_t i = 0; meta && i < samples * channels; i += channels) {
+            for (int64_t c = 0; c < channels; ++c) {
+              of_bias[c] += dms[i + c];
+              of_weight[c] += static_cast<double>(dms[i + c]) * normal[i + c];
+            }
           }
           std::copy(of_weight.begin(), of_weight.end(), dweight.mutable_data_ptr<T>());
           std::copy(of_bias.begin(), of_bias.end(), dbias.mutable_data_ptr<T>());
           if (at_once || !with_dx) {
             return;
           }
-          std::vector<T> c0(meta ? samples * channels : channels), c1(channels);
+          const int64_t planes = meta ? samples : 1;
+          std::vector<T> c0(planes * channels), c1(channels);
           const double share = batch ? 1.0 / (samples * plan.map.pixels) : 0;
-          for (size_t i = 0; i < c0.size(); ++i) {
-            const int64_t c = i % channels;
+          for (int64_t c = 0; c < channels; ++c) {
             const double slope = -share * affine.inverse[c] * of_weight[c];
-            const double of_mean = meta ? static_cast<double>(dms[i]) / plan.map.pixels : 0;
-            c0[i] = static_cast<T>(
-                affine.k[c] * (of_mean - share * of_bias[c] - slope * affine.rounding(c)));
+            const double shared = -share * of_bias[c] - slope * affine.rounding(c);
             c1[c] = static_cast<T>(affine.k[c] * slope);
+            for (int64_t i = c; i < planes * channels; i += channels) {
+              const double of_mean = meta ? static_cast<double>(dms[i]) / plan.map.pixels : 0;
+              c0[i] = static_cast<T>(affine.k[c] * (of_mean + shared));
+            }
           }
           const std::array<Param<T>, 2> rest{
               Param<T>{c0.data(), meta ? channels : 0}, Param<T>{c1.data(), 0}};

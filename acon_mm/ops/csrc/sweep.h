@@ -73,11 +73,11 @@ struct Piece {
   int64_t elements_of_channel() const {
     return (rows * width() + tail) / channels;
   }
-  // A sixteenth of it or a little more.
+  // A sixteenth of it or more, but one element of a plane that has few.
   Piece head() const {
     Piece first = *this;
     if (plane) {
-      first.inner = std::min(inner, std::max<int64_t>(256, inner / 16));
+      first.inner = inner <= 64 ? 1 : std::min(inner, std::max<int64_t>(256, inner / 16));
     } else if (rows > 0) {
       first.rows = ceil_div(rows, 16);
       first.tail = 0;
@@ -128,12 +128,24 @@ struct Plan {
   void run(int64_t lanes, const Work& work) const {
     const int64_t channels = map.channels, pixels = map.pixels;
     if (kind == kPlanes) {
-      in_parallel(map.samples * channels * parts, std::min(pixels, kTaskSize), [&](int64_t task) {
-        const int64_t plane = task / parts, part = task % parts, begin = part * kTaskSize;
-        const int64_t size = std::min(kTaskSize, pixels - begin);
-        work(Piece{
-            plane / channels, part, plane % channels, plane * pixels + begin, 1, size, 1, 1, size,
-            0, true});
+      // Counted up, because divisions for each task would be a good part of a small plane.
+      const int64_t of_sample = channels * parts, grain = grain_of(std::min(pixels, kTaskSize));
+      at::parallel_for(0, map.samples * of_sample, grain, [&](int64_t begin, int64_t end) {
+        Piece piece{begin / of_sample, begin % parts, begin % of_sample / parts, 0, 1, 0, 1, 1, 0,
+                    0, true};
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t first = piece.part * kTaskSize;
+          piece.offset = (piece.group * channels + piece.channel) * pixels + first;
+          piece.inner = std::min(kTaskSize, pixels - first);
+          work(piece);
+          if (++piece.part == parts) {
+            piece.part = 0;
+            if (++piece.channel == channels) {
+              piece.channel = 0;
+              ++piece.group;
+            }
+          }
+        }
       });
     } else if (kind == kPlaneRows) {
       const int64_t width = std::min(channels, std::max<int64_t>(1, kRowWidth / pixels));
@@ -161,11 +173,13 @@ struct Plan {
   }
 
  private:
+  static int64_t grain_of(int64_t task_size) {
+    return std::max<int64_t>(1, 2 * kTaskSize / std::max<int64_t>(1, task_size));
+  }
+
   template <typename Work>
   static void in_parallel(int64_t tasks, int64_t task_size, const Work& work) {
-    const int64_t grain =
-        std::max<int64_t>(1, 2 * kTaskSize / std::max<int64_t>(1, task_size));
-    at::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, tasks, grain_of(task_size), [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
         work(task);
       }
@@ -292,7 +306,11 @@ struct Sweep {
       T raw[kParamRoom];
       prepare(piece, c, raw);
       for (int k = 0; k < kParams; ++k) {
-        std::fill_n(values + k * padded + c * piece.inner, piece.inner, raw[k]);
+        T* const first = values + k * padded + c * piece.inner;
+        *first = raw[k];
+        if (piece.inner > 1) {
+          std::fill_n(first, piece.inner, raw[k]);
+        }
       }
     }
     const int64_t once = piece.channels * piece.inner;

@@ -1,4 +1,4 @@
-# Everything runs in .venv, which `make env` makes. PYTHON=python3.11 make env picks the interpreter.
+# Everything runs in .venv, which `make env` creates. PYTHON=python3.11 make env chooses the Python.
 
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -8,7 +8,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: env
-env: ## Make .venv with the pinned stack (once about 8 minutes on two cores)
+env: ## Create .venv with the pinned packages (once about 8 minutes on two cores)
 	@tools/env/setup_env.sh
 
 .PHONY: demo
@@ -16,21 +16,22 @@ demo: env ## Train RetinaNet with Meta-ACON on handwritten digits; TASK=segmenta
 	@TASK="$(TASK)" PYTHON="$(CURDIR)/.venv/bin/python" bash tools/demo.sh
 
 .PHONY: test
-test: env ## Run the tests but for the slow ones; PYTEST_ARGS='-k acon' picks some
+test: env ## Run all tests except the slow ones; PYTEST_ARGS='-k acon' selects some
 	@.venv/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: test ## Run the slow tests as well: every config, every width
+test-all: test ## Run all tests, the slow ones too: every config, every width
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 .PHONY: checkstyle
-checkstyle: env ## Check style and formatting
+checkstyle: env ## Check the code: style, format and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
 
 .PHONY: clean
-clean: ## Remove what builds and tests leave behind
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the files that builds and tests leave behind
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find acon_mm configs tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean

@@ -1,15 +1,17 @@
-"""Packaging of acon_mm."""
+"""The steps of the build that need code: the CPU kernel and the folder ``.mim``.
+
+pyproject.toml holds everything else.
+"""
 
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
@@ -35,7 +37,9 @@ class BuildWithMim(build_py):
             module.unlink()
         if self.editable_mode:
             # Should the kernel of these sources not be built, that of older ones must not stay.
-            for module in (ROOT / 'acon_mm/ops').glob('_cpu_*.so'):
+            # The suffix names the Python: the kernels of other environments are left alone.
+            suffix = sysconfig.get_config_var('EXT_SUFFIX')
+            for module in (ROOT / 'acon_mm/ops').glob(f'_cpu_*{suffix}'):
                 module.unlink()
             return
         for name in MIM:
@@ -142,43 +146,12 @@ def files_of(path: Path) -> list[Path]:
     """Return the files that travel: code, configs and what is said about them."""
     if path.is_file():
         return [path]
-    kept = ('.py', '.yml', '.sh', '.md')
-    return sorted(p for p in path.rglob('*') if p.suffix in kept and p.is_file())
-
-
-def read(name: str) -> str:
-    """Return the text of a file of this folder."""
-    return (ROOT / name).read_text(encoding='utf-8')
-
-
-def requirements(name: str) -> list[str]:
-    """Return the requirements of a file, without its comments."""
-    lines = (line.partition('#')[0].strip() for line in read(f'requirements/{name}').splitlines())
-    return [line for line in lines if line]
+    kept = ('.py', '.yml', '.yaml', '.sh', '.md', 'Snakefile')
+    return sorted(p for p in path.rglob('*') if (p.suffix or p.name) in kept and p.is_file())
 
 
 kernel = cpu_kernel()
 setup(
-    name='acon_mm',
-    version=re.search(r"__version__ = '(.+)'", read('acon_mm/version.py')).group(1),
-    description='ACON activations for mmpretrain, mmdetection and mmsegmentation',
-    long_description=read('README.md'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    keywords='computer vision, activation function, object detection, OpenMMLab',
-    classifiers=[
-        'Operating System :: POSIX :: Linux',
-        'Programming Language :: Python :: 3',
-        'Programming Language :: Python :: 3.10',
-        'Programming Language :: Python :: 3.11',
-        'Programming Language :: Python :: 3.12',
-        'Topic :: Scientific/Engineering :: Artificial Intelligence',
-    ],
-    packages=find_packages(include=['acon_mm', 'acon_mm.*']),
-    python_requires='>=3.10',
-    install_requires=requirements('runtime.txt'),
-    extras_require={'tests': requirements('tests.txt')},
     ext_modules=kernel.get('ext_modules', []),
     cmdclass={'build_py': BuildWithMim, **kernel.get('cmdclass', {})},
-    zip_safe=False,
 )

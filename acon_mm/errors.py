@@ -1,5 +1,14 @@
 """Errors that tools print as one sentence instead of a traceback."""
 
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TRACEBACK_VARIABLE = 'ACON_MM_TRACEBACK'
+"""The environment variable that shows the traceback of a :class:`UserError` as well."""
+
 
 class UserError(ValueError):
     """Say what an argument, a config key or a file has to be for a run to start.
@@ -15,3 +24,41 @@ class CheckpointRefusedError(UserError):
 
 class PretrainedMismatchError(UserError):
     """The checkpoint of an ``init_cfg`` belongs to another network; nothing of it was loaded."""
+
+
+@contextmanager
+def report_user_errors() -> Iterator[None]:
+    """Print a :class:`UserError` as one line and exit with status 1, as every tool does.
+
+    With ``ACON_MM_TRACEBACK=1`` in the environment, the traceback is printed before it, the error
+    that was the cause included.
+
+    Raises:
+        SystemExit: After a :class:`UserError`.
+    """
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get(TRACEBACK_VARIABLE) == '1':
+            traceback.print_exc()
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        raise SystemExit(1) from error
+
+
+@contextmanager
+def requires_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Say which extra of acon_mm to install where an import in the body fails.
+
+    Args:
+        extra: The name of the extra, such as ``'digits'``.
+        purpose: What needs it: the subject of the sentence.
+
+    Raises:
+        UserError: If the body raises an ImportError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{purpose} needs the extra {extra!r} ({error}): run `pip install 'acon_mm[{extra}]'`"
+        ) from error

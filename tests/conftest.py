@@ -11,6 +11,9 @@ from acon_mm.datasets import BuildOptions, build_digit_scenes
 
 ROOT = Path(__file__).parents[1]
 
+# pytest imports every file to look for examples, but these belong into processes of their own.
+collect_ignore = ['test_ops/triton_interpreted.py', 'test_tools/toy_project']
+
 settings.register_profile('same', derandomize=True)
 settings.load_profile('same')
 

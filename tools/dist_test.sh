@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test with several processes: one a GPU, or on a machine without GPUs so many CPU processes.
+# Test with several processes: one per GPU; on a machine without GPUs, CPU processes.
 #   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 # Several machines run the same command with NNODES, NODE_RANK, MASTER_ADDR and PORT set.
 set -euo pipefail

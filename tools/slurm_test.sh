@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on a cluster with Slurm, one task a GPU.
+# Test on a cluster with Slurm, one task per GPU.
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on a cluster with Slurm, one task a GPU.
+# Train on a cluster with Slurm, one task per GPU.
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
 set -euo pipefail
 

@@ -1,24 +1,43 @@
 #!/usr/bin/env bash
 # Pretrain a classifier, train a detector and a segmentor from its checkpoint, and test all three.
-#   tools/transfer.sh ACTIVATION [GPUS] [arguments of analysis_tools/transfer_table.py]
-# ACTIVATION: relu, swish or metaacon. GPUS: the number of processes (default: one, no launcher).
-# --preset digits, the default, takes minutes on a CPU; --preset paper needs ImageNet, COCO and
-# Cityscapes. --seeds 0 is the default. What came out is in work_dirs/transfer/PRESET/ACTIVATION/
-# seedN/summary.json. After an interrupt the same command goes on. The ablation has rows of its own:
-# analysis_tools/transfer_table.py --ablation.
+#   tools/transfer.sh ACTIVATION [GPUS] [snakemake arguments]
+# ACTIVATION: relu, swish or metaacon, on seed 0 unless `--config seeds=[0,1,2]` names others. GPUS:
+# the processes of each step (default: one, no launcher). It takes minutes on a CPU with the config
+# tools/transfer/config/digits.yaml, the default; `--configfile tools/transfer/config/paper.yaml`
+# needs ImageNet, COCO and Cityscapes. -n shows what would run. After an interrupt the same command
+# goes on. tools/transfer/README.md tells the rest.
 set -euo pipefail
 
 if [ $# -lt 1 ] || [[ $1 == -* ]]; then
-    echo "usage: $0 ACTIVATION [GPUS] [arguments of transfer_table.py]" >&2
+    echo "usage: $0 ACTIVATION [GPUS] [snakemake arguments]" >&2
     exit 2
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-activation=$1
+config=("rows=[$1]" 'seeds=[0]')
 shift
-gpus=()
 if [ $# -gt 0 ] && [[ $1 != -* ]]; then
-    gpus=(--gpus "$1")
+    config+=("gpus=$1")
     shift
 fi
-exec "${PYTHON:-python}" tools/analysis_tools/transfer_table.py \
-    --activations "$activation" --seeds 0 ${gpus[@]+"${gpus[@]}"} "$@"
+# Of several --config, Snakemake takes the last.
+arguments=()
+for argument; do
+    arguments+=("$argument")
+    if [[ $argument == --config || $argument == -C ]]; then arguments+=("${config[@]}"); fi
+done
+
+# In a process group of its own, which gets the signals that this script gets: Snakemake by itself
+# would wait for the end of the training.
+set -m
+"${PYTHON:-python}" -m snakemake --snakefile tools/transfer/Snakefile --cores all \
+    --configfile tools/transfer/config/digits.yaml --config "${config[@]}" \
+    ${arguments[@]+"${arguments[@]}"} &
+grid=$!
+trap 'kill -TERM -- "-$grid"' INT TERM HUP
+status=0
+wait "$grid" || status=$?
+while kill -0 "$grid" 2>/dev/null; do
+    status=0
+    wait "$grid" || status=$?
+done
+exit "$status"

@@ -114,7 +114,7 @@ def count_config(
         reason = str(error).splitlines()[0]
         raise UserError(
             f'shape={tuple(size)} does not fit the model of {cfg.filename}: {reason}'
-        ) from None
+        ) from error
 
 
 def _activations(module: nn.Module, name: str = '') -> Iterator[tuple[str, nn.Module]]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from acon_mm._mim import model_entries
 from acon_mm.errors import UserError
@@ -54,7 +55,7 @@ class Row:
 
     model: str
     config: str
-    paper: dict[str, str | float]
+    paper: dict[str, Any]
     ours: dict[str, float]
     note: str = ''
 

@@ -1,15 +1,16 @@
-"""Write tables of the paper as text, Markdown or JSON."""
+"""Write tables of the paper as text, Markdown or JSON, and into READMEs."""
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
 
 from acon_mm.errors import UserError
 
-from .paper_tables import SIZES, Row, Table, parse_quantity
-
-_NONE = '–'
+from .markdown import NONE, markdown_table
+from .marks import replace_between
+from .paper_tables import SIZES, Row, Table, paper_table, parse_quantity
 
 
 def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') -> str:
@@ -30,55 +31,54 @@ def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') 
     Raises:
         UserError: If ``kind`` is none of the three.
     """
-    kinds = {'text': _text, 'markdown': lambda t: _markdown(t, base), 'json': _json}
-    if kind not in kinds:
-        raise UserError(f'kind={kind!r} is unknown; use one of {", ".join(kinds)}')
-    return kinds[kind](tables)
-
-
-def _json(tables: Sequence[Table]) -> str:
-    listed = []
-    for table in tables:
-        rows = [
-            asdict(row)
-            | {
-                'deviates': [name for name in row.ours if row.deviates(name)],
-                'differences': row.differences(),
-            }
-            for row in table.rows
-        ]
-        listed.append(asdict(table) | {'rows': rows})
-    return json.dumps(listed, indent=2, ensure_ascii=False)
-
-
-def _text(tables: Sequence[Table]) -> str:
+    if kind not in ('text', 'markdown', 'json'):
+        raise UserError(f'kind={kind!r} is unknown; use one of text, markdown, json')
+    if kind == 'json':
+        return json.dumps([_as_json(t) for t in tables], indent=2, ensure_ascii=False)
     parts = []
     for table in tables:
-        lines = _cells(table, lambda row: row.model)
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        aligned = [
-            '  '.join(
-                [line[0].ljust(widths[0])]
-                + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
-            )
-            for line in lines
-        ]
-        rule = '-' * len(aligned[0])
         head = f'Table {table.number}: {table.title}'
-        parts.append('\n'.join([head, rule, aligned[0], rule, *aligned[1:], *_notes(table, '*')]))
+        header, rows = _cells(table)
+        if kind == 'text':
+            parts += [head, markdown_table(header, rows, 'simple'), *_notes(table, '*')]
+        else:
+            for row, cells in zip(table.rows, rows, strict=True):
+                cells[0] = f'[{row.model}]({_relative(row.config, base)})'
+            parts += [f'**{head}**', markdown_table(header, rows), *_notes(table, r'\*')]
     return '\n\n'.join(parts)
 
 
-def _markdown(tables: Sequence[Table], base: str) -> str:
-    parts = []
-    for table in tables:
-        lines = _cells(table, lambda row: f'[{row.model}]({_relative(row.config, base)})')
-        rule = ['---'] + ['---:'] * (len(lines[0]) - 1)
-        body = [f'| {" | ".join(line)} |' for line in (lines[0], rule, *lines[1:])]
-        notes = _notes(table, r'\*')
-        head = f'**Table {table.number}: {table.title}**'
-        parts.append('\n'.join([head, '', *body, *([''] if notes else []), *notes]))
-    return '\n\n'.join(parts)
+def fill_tables(text: str, base: str = '.') -> str:
+    """Write the tables anew that a Markdown text asks for.
+
+    They stand between the lines ``<!-- tables 2,3 -->`` and ``<!-- end of tables 2,3 -->``.
+
+    Args:
+        text: The Markdown text.
+        base: The folder of the text below the root of the project, where links start from.
+
+    Returns:
+        The text with what stands between these lines replaced; the same text if nothing changed.
+
+    Raises:
+        UserError: If one of the two lines is missing, or there is no such table.
+    """
+    for mark, numbers in re.findall(r'<!-- (tables ([\d,]+)) -->\n', text):
+        tables = [paper_table(int(number)) for number in numbers.split(',')]
+        text = replace_between(text, mark, format_tables(tables, 'markdown', base))
+    return text
+
+
+def _as_json(table: Table) -> dict:
+    rows = [
+        asdict(row)
+        | {
+            'deviates': [name for name in row.ours if row.deviates(name)],
+            'differences': row.differences(),
+        }
+        for row in table.rows
+    ]
+    return asdict(table) | {'rows': rows}
 
 
 def _relative(config: str, base: str) -> str:
@@ -90,32 +90,27 @@ def _relative(config: str, base: str) -> str:
     return '/'.join(['..'] * (len(start) - shared) + list(path[shared:]))
 
 
-def _cells(table: Table, label: Callable[[Row], str]) -> list[list[str]]:
-    """Return the header and the rows as strings."""
-    columns = table.columns()
+def _cells(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the cells of each row."""
     with_ours = {name for row in table.rows for name in row.ours if name in row.paper}
     measured = {name for row in table.rows for name in row.differences()}
-    header = ['Model']
-    for name in columns:
+    header, rows = ['Model'], [[row.model] for row in table.rows]
+    for name in table.columns():
         header += [name, *['ours'] * (name in with_ours), *['difference'] * (name in measured)]
-    lines = [header]
-    for row in table.rows:
-        line = [label(row)]
-        for name in columns:
-            line.append(str(row.paper.get(name, _NONE)))
+        for row, cells in zip(table.rows, rows, strict=True):
+            cells.append(str(row.paper.get(name, NONE)))
             if name in with_ours:
-                line.append(_ours(row, name) + ('*' if row.deviates(name) else ''))
+                cells.append(_ours(row, name) + ('*' if row.deviates(name) else ''))
             if name in measured:
                 difference = row.differences().get(name)
-                line.append(_NONE if difference is None else f'{difference:+.2f}')
-        lines.append(line)
-    return lines
+                cells.append(NONE if difference is None else f'{difference:+.2f}')
+    return header, rows
 
 
 def _ours(row: Row, name: str) -> str:
     value = row.ours.get(name)
     if value is None or name not in row.paper:
-        return _NONE
+        return NONE
     if name == 'Parameters':
         return f'{value / 1e6:.2f}M'
     if name == 'FLOPs':
@@ -124,6 +119,7 @@ def _ours(row: Row, name: str) -> str:
 
 
 def _notes(table: Table, star: str) -> list[str]:
+    """Return the notes below a table as one paragraph, or nothing."""
     notes = [table.note] if table.note else []
     for row in table.rows:
         off = []
@@ -135,4 +131,4 @@ def _notes(table: Table, star: str) -> list[str]:
             notes.append(f'- {star} {row.model}: {"; ".join(off)}. {row.note}')
         elif row.note and set(SIZES) & set(row.paper):
             notes.append(f'- {row.model}: {row.note}')
-    return notes
+    return ['\n'.join(notes)] if notes else []

@@ -2,14 +2,14 @@
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import DictAction
 
 from acon_mm.engine.launch import LAUNCHERS, finish_launch
-from acon_mm.errors import UserError
+from acon_mm.errors import UserError, report_user_errors
 
 # How long the other processes of a machine wait for the first one to say what is wrong. torchrun
 # and srun end all as soon as one ends, so the wait is only a long one if the first has no error.
@@ -19,7 +19,13 @@ PATIENCE_SECONDS = 60
 class CfgOptions(DictAction):
     """mmengine's ``KEY=VALUE`` pairs, with a usage message for a pair without ``=``."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         for pair in values:
             if '=' not in pair:
                 raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {pair!r}')
@@ -47,7 +53,8 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
     """Call a function of :mod:`acon_mm.apis` by the parsed command line.
 
     A :class:`.UserError` is printed as one line by the first process of a machine and ends the
-    script with status 1. Anything else is a bug and keeps its traceback.
+    script with status 1; see :func:`.report_user_errors`. Anything else is a bug and keeps its
+    traceback.
 
     Args:
         function: The function; it takes the arguments by their names.
@@ -61,11 +68,11 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
     local_rank = kwargs.pop('local_rank')
     if local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    try:
-        function(**kwargs)
-    except UserError as error:
-        if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
-            time.sleep(PATIENCE_SECONDS)
-        print(f'error: {error}', file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
+    with report_user_errors():
+        try:
+            function(**kwargs)
+        except UserError:
+            if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
+                time.sleep(PATIENCE_SECONDS)
+            raise
     finish_launch()

@@ -1,7 +1,9 @@
 """From a config file and the options of a script to the config of one run."""
 
 import os
+import traceback
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -9,11 +11,13 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from acon_mm.errors import UserError
+from acon_mm.errors import UserError, requires_extra
 
-# What mmengine raises when a base is missing, the file is no Python or a key has no such child.
-_CONFIG_ERRORS = (AssertionError, ImportError, KeyError, OSError, SyntaxError, ValueError)
+# What mmengine raises when a key has no such child.
 _OPTION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+# The extra of each default_scope, and its packages. `import mmseg` alone does not import ftfy.
+_LIBRARIES = {'mmdet': ('det', ('mmdet',)), 'mmseg': ('seg', ('mmseg', 'ftfy', 'regex'))}
 
 
 def load_config(
@@ -33,18 +37,20 @@ def load_config(
         A config of its own, with ``work_dir`` set.
 
     Raises:
-        UserError: If the config cannot be read or an option does not fit it.
+        UserError: If the config cannot be read, an option does not fit it, or the library of its
+            ``default_scope`` is not installed.
     """
     cfg = deepcopy(config) if isinstance(config, Config) else _read(Path(config))
     try:
         cfg.merge_from_dict(cfg_options or {})
     except _OPTION_ERRORS as error:
-        raise UserError(f'cfg_options {cfg_options} do not fit the config: {error}') from None
+        raise UserError(f'cfg_options {cfg_options} do not fit the config: {error}') from error
     if work_dir is not None:
         cfg.work_dir = str(work_dir)
     elif not cfg.get('work_dir'):
         name = Path(cfg.filename).stem if cfg.filename else 'unnamed'
         cfg.work_dir = str(Path('work_dirs', name))
+    _check_library(cfg.get('default_scope'))
     _set_loader_defaults(cfg)
     return cfg
 
@@ -66,11 +72,33 @@ def _read(path: Path) -> Config:
         raise UserError(f'config {str(path)!r} does not exist (looked in {Path.cwd()})')
     try:
         return Config.fromfile(path.expanduser())
-    except _CONFIG_ERRORS as error:
+    except Exception as error:  # a config is a program and may raise anything
         reason = ' '.join(str(error).split())
         raise UserError(
             f'config {str(path)!r} cannot be read: {type(error).__name__}: {reason}'
-        ) from None
+            f'{_place_in_config(error)}'
+        ) from error
+
+
+def _place_in_config(error: Exception) -> str:
+    """Return the line of a config file that raised an error, nothing if none did."""
+    frames = traceback.walk_tb(error.__traceback__)
+    # The code of a config runs outside of any module.
+    lines = [(f.f_code.co_filename, line) for f, line in frames if '__name__' not in f.f_globals]
+    return f' (line {lines[-1][1]} of {lines[-1][0]!r})' if lines else ''
+
+
+def _check_library(scope: str | None) -> None:
+    """Check that the library which a config is for is installed.
+
+    mmengine only warns that it finds no registry there, and then finds none of its names.
+    """
+    if scope not in _LIBRARIES:
+        return
+    extra, packages = _LIBRARIES[scope]
+    with requires_extra(extra, f'a config with default_scope={scope!r}'):
+        for package in packages:
+            import_module(package)
 
 
 def _set_loader_defaults(cfg: Config) -> None:

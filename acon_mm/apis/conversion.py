@@ -55,6 +55,6 @@ def convert_official(
         converted = convert(state_dict)
     except UserError as error:
         whose = 'our' if reverse else "the authors'"
-        raise UserError(f'{str(source)!r} is not {whose} {model}: {error}') from None
+        raise UserError(f'{str(source)!r} is not {whose} {model}: {error}') from error
     meta = {'source': source.name, 'model': model, 'preprocessing': PREPROCESSING}
     save_whole({'meta': meta, 'state_dict': converted}, dst)

@@ -3,6 +3,7 @@
 import os
 from difflib import get_close_matches
 from fnmatch import fnmatch
+from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
@@ -29,7 +30,7 @@ def list_models(pattern: str | None = None) -> list[str]:
     return sorted(name for name in model_entries() if fnmatch(name, pattern or '*'))
 
 
-def get_model(name: str, pretrained: str | os.PathLike | None = None, **kwargs) -> BaseModel:
+def get_model(name: str, pretrained: str | os.PathLike | None = None, **kwargs: Any) -> BaseModel:
     """Build a model, on the CPU and in eval mode.
 
     Without a checkpoint the weights are those of a newly built model; ``model.init_weights()``
@@ -79,7 +80,7 @@ def _load(model: nn.Module, name: str, path: str) -> None:
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except FileNotFoundError as error:
-        raise UserError(f'pretrained is {path!r}, which cannot be read: {error}') from None
+        raise UserError(f'pretrained is {path!r}, which cannot be read: {error}') from error
     state = state_dict_of(checkpoint, path)
     expected = model.state_dict()
     for key in (*expected, *state):

@@ -76,7 +76,7 @@ def _check_trainable(cfg: Config) -> None:
 
 
 def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:
-    if resume is True or resume == 'auto':
+    if isinstance(resume, bool) or resume == 'auto':
         latest = find_latest_checkpoint(cfg.work_dir)
         if latest is None:  # a first start: keep the config's own `load_from`
             return

@@ -42,7 +42,7 @@ class OfficialLayout:
             self.shapes[name] = torch.Size((1, *shape, 1, 1)) if leaf in SLOPES else shape
             has_bias = key.removesuffix('weight') + 'bias' in state_dict
             if leaf == 'weight' and len(shape) == 4 and not has_bias:
-                self.shapes[f'{layer}.bias'] = shape[:1]
+                self.shapes[f'{layer}.bias'] = torch.Size(shape[:1])
                 self._biases[f'{_norm_after(layer)}.running_mean'] = f'{layer}.bias'
 
     def to_ours(self, official: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ what numpy and :class:`HistoryBuffer` write, check it, and only then build the r
 import math
 import pickle
 import re
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from mmengine.logging import HistoryBuffer
@@ -46,7 +46,7 @@ class PickledArray(np.ndarray):
     is saved as the plain array that it is.
     """
 
-    def __new__(cls, *args, **kwargs) -> 'PickledArray':
+    def __new__(cls, *args: Any, **kwargs: Any) -> 'PickledArray':
         raise _refuse('numpy.ndarray as a function')
 
     def __setstate__(self, state: tuple) -> None:
@@ -60,16 +60,17 @@ class PickledArray(np.ndarray):
             raise _refuse('numpy.ndarray.__setstate__ of an unknown form')
         if math.prod(shape) * dtype.dtype.itemsize != len(data):
             raise ValueError(f'an array of shape {shape} does not fit its {len(data)} bytes')
-        super().__setstate__((1, shape, dtype.dtype, bool(fortran), data))
+        # numpy's annotation asks for a numpy.bool, numpy itself does not.
+        super().__setstate__((1, shape, dtype.dtype, bool(fortran), data))  # type: ignore[arg-type]
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
 class PickledHistory:
     """Stand in for mmengine's :class:`HistoryBuffer`, which it becomes when its state is read."""
 
-    def __init__(self, *args) -> None:
+    def __init__(self, *args: Any) -> None:
         # Its `np.array` would follow an `__array_interface__`, and so any address, of an argument.
         raise _refuse('mmengine.logging.history_buffer.HistoryBuffer as a function')
 
@@ -80,7 +81,7 @@ class PickledHistory:
         if type(limit) is not int or any(type(value) is not PickledArray for value in values):
             raise _refuse('mmengine.logging.history_buffer.HistoryBuffer of something else')
         self.__class__ = HistoryBuffer
-        self.__init__(*values, limit)
+        HistoryBuffer.__init__(self, *values, limit)
 
 
 def reconstruct(cls: type, shape: tuple, code: bytes) -> PickledArray:
@@ -96,7 +97,8 @@ def scalar(dtype: PickledDtype, data: bytes) -> np.generic:
         raise _refuse('numpy._core.multiarray.scalar of an unknown form')
     if len(data) != dtype.dtype.itemsize:
         raise ValueError(f'a scalar of {dtype.dtype} does not fit its {len(data)} bytes')
-    return np.ndarray((), dtype.dtype, data)[()]
+    # The annotation of [()] does not know that an array of no dimensions gives a scalar.
+    return np.ndarray((), dtype.dtype, data)[()]  # type: ignore[return-value]
 
 
 def history_method(owner: Any, name: str) -> None:

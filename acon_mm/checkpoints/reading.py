@@ -3,41 +3,25 @@
 A checkpoint is a pickle, and a pickle can call any function while it is read. torch's
 ``weights_only=True`` lets a fixed list of globals through, and that list lacks three things which
 every checkpoint of mmengine holds: its :class:`HistoryBuffer`, numpy arrays and numpy scalars.
-:func:`register_safe_loading` adds exactly these, by stand-ins that check them, and makes every
-way by which mmengine reads a checkpoint (``--resume``, ``load_from``,
-``init_cfg=dict(type='Pretrained')``, ``tools/test.py``) refuse the rest with a sentence. Config
-texts, which mmengine would run as Python, pass only if they hold nothing but values.
+:func:`safe_globals` are exactly these, as stand-ins that check them. The rest is refused with a
+sentence. Config texts, which mmengine would run as Python, pass only if they hold nothing but
+values.
 """
 
-import contextlib
-import functools
 import os
 import pickle
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from acon_mm.errors import CheckpointRefusedError, UserError
 
 from . import pickled_numpy
 from .config_text import leave_out_programs
-
-# Loaders of mmengine for files that are not on this machine, under the prefixes it gives them.
-# They end in `torch.hub.load_state_dict_from_url`, whose default is still `weights_only=False`.
-_REMOTE_LOADERS = {
-    'load_from_http': ('http://', 'https://'),
-    'load_from_torchvision': ('modelzoo://', 'torchvision://'),
-    'load_from_openmmlab': ('open-mmlab://', 'openmmlab://'),
-    'load_from_mmcls': ('mmcls://',),
-    'load_from_ceph': (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'),
-    'load_from_pavi': ('pavi://',),
-}
 
 # What torch and zipfile raise on bytes that are no checkpoint, seen on truncated and random files.
 _UNREADABLE = (
@@ -68,15 +52,6 @@ def safe_globals() -> dict[str, Any]:
     return allowed
 
 
-def register_safe_loading() -> None:
-    """Make mmengine read every checkpoint by the allow-list; calling it again changes nothing."""
-    torch.serialization.add_safe_globals([(obj, name) for name, obj in safe_globals().items()])
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    for name, prefixes in _REMOTE_LOADERS.items():
-        loader = getattr(mmengine_checkpoint, name)
-        CheckpointLoader.register_scheme(prefixes, _force_weights_only(loader), force=True)
-
-
 def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> Any:
     """Read a checkpoint on this machine, letting only tensors and logged numbers through.
 
@@ -96,57 +71,51 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
     path = Path(filename).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint {str(path)!r} does not exist; give the path of a .pth file')
+    return read_safely(
+        lambda: torch.load(path, map_location=map_location, weights_only=True), path
+    )
+
+
+def read_safely(load: Callable[[], Any], path: str | os.PathLike) -> Any:
+    """Read a checkpoint by a function that restricts what its pickle may call.
+
+    Args:
+        load: Calls :func:`torch.load` with ``weights_only=True``.
+        path: Where the checkpoint is from, for the messages.
+
+    Returns:
+        What was saved, without config texts that hold more than values.
+
+    Raises:
+        UserError: If the content is damaged or no checkpoint, or its tensors cannot be put where
+            ``map_location`` says.
+        CheckpointRefusedError: If it asks for a global outside the allow-list.
+    """
     try:
-        with _weights_only():
-            content = torch.load(path, map_location=map_location, weights_only=True)
+        content = load()
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
-        raise _explain(path, error) from None
+        raise _explain(path, error) from error
     except _UNREADABLE as error:
         if isinstance(error, RuntimeError):
-            _raise_device_error(path, error)
-        raise _unreadable(path, error) from None
+            _raise_if_readable_elsewhere(path, error)
+        raise _unreadable(path, error) from error
     leave_out_programs(content, path)
     return content
 
 
-def _force_weights_only(loader: Callable) -> Callable:
-    """Wrap a loader of mmengine so that its inner ``torch.load`` is restricted."""
-
-    @functools.wraps(loader)  # mmengine logs the loader by its `__name__`
-    def load(filename: str, map_location: Any = None, **kwargs) -> Any:
-        try:
-            with _weights_only():
-                content = loader(filename, map_location, **kwargs)
-        except pickle.UnpicklingError as error:
-            raise _explain(filename, error) from None
-        leave_out_programs(content, filename)
-        return content
-
-    return load
-
-
-@contextlib.contextmanager
-def _weights_only() -> Iterator[None]:
-    """Set torch's own switch, which overrules a `weights_only=False` that a caller passed on."""
-    force, lift = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-    before = {name: os.environ.pop(name, None) for name in (force, lift)}  # torch refuses both
-    os.environ[force] = '1'
-    try:
-        yield
-    finally:
-        del os.environ[force]
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-
-
-def _raise_device_error(path: Path, error: RuntimeError) -> None:
-    """Raise for an error of the device, and return for one of the file."""
+def _raise_if_readable_elsewhere(path: str | os.PathLike, error: RuntimeError) -> None:
+    """Raise for an error of the device or the environment; return for one of the file."""
     message = str(error)
     if 'map_location' in message or 'data location' in message:
         first = message.partition('\n')[0].partition('. ')[0]
         raise UserError(
             f'checkpoint {str(path)!r} holds tensors of a device that cannot be used here '
             f"({first}): read it with map_location='cpu'"
-        ) from None
+        ) from error
+    if 'TORCH_FORCE' in message:
+        raise UserError(f'checkpoint {str(path)!r} cannot be read: {message}') from error
     if isinstance(error, torch.cuda.OutOfMemoryError) or 'CUDA' in message:
         raise error
 

@@ -104,11 +104,11 @@ def _is_built(out: Path, options: BuildOptions, overwrite: bool) -> bool:
         return False
     try:
         found = json.loads((out / MANIFEST).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         raise FileExistsError(
             f'{out} exists but is no DigitScenes folder (it has no readable {MANIFEST}); '
             'choose another place or remove it.'
-        ) from None
+        ) from error
     wanted = _manifest(options)
     if found == wanted:
         return True

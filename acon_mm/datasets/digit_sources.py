@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acon_mm.errors import requires_extra
+
 SPLITS = ('train', 'val')
 VAL_FRACTION = 0.25
 """Share of every class's samples, and of every photograph's width, that only validation sees."""
@@ -60,20 +62,15 @@ def load_digit_sources(split: str) -> DigitSources:
 
     Raises:
         ValueError: If ``split`` is neither.
-        ImportError: If scikit-learn or Pillow, which decodes the photographs, is missing.
+        UserError: If scikit-learn or Pillow, which decodes the photographs, is missing.
     """
     if split not in SPLITS:
         raise ValueError(f'split must be one of {SPLITS}, got {split!r}.')
-    try:
+    with requires_extra('digits', 'making DigitScenes from the data in scikit-learn'):
         # Imported here: a training run imports this package and needs neither.
         from sklearn.datasets import load_digits, load_sample_images
 
         digits, photos = load_digits(), load_sample_images().images
-    except ImportError as error:
-        raise ImportError(
-            f'DigitScenes is made from data that scikit-learn ships, but {error}; '
-            '`pip install scikit-learn pillow` installs what it needs.'
-        ) from error
 
     samples = split_samples(digits.target)[split]
     return DigitSources(

@@ -1,4 +1,4 @@
-"""Looking for every file that a run will read, before a model is built.
+"""Check that every file that a run reads exists, before a model is built.
 
 A missing folder otherwise ends in a traceback of the library that first wants it, after minutes
 of building; here it is one sentence with the path, the config key and the layout expected there.
@@ -30,7 +30,7 @@ _LAYOUTS = (
     ),
     (
         ('ImageNet', 'CustomDataset'),
-        'ImageNet: one folder of images a class, train/CLASS/*.JPEG and val/CLASS/*.JPEG',
+        'ImageNet: one folder of images per class, train/CLASS/*.JPEG and val/CLASS/*.JPEG',
     ),
 )
 
@@ -53,8 +53,8 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     """Check that the data which ``cfg`` names for some splits exists on this machine.
 
     Paths with a scheme (``s3://``, ``http://``), and datasets and metrics with ``backend_args``,
-    are left to mmengine. Datasets in wrappers (``RepeatDataset``, ``ConcatDataset``…) are looked
-    into.
+    are left to mmengine. Datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``
+    are checked as well.
 
     Args:
         cfg: The config of the run.

@@ -1,6 +1,7 @@
 """Data parallelism for processes that have no GPU."""
 
 import logging
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
@@ -29,7 +30,7 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
         module: nn.Module,
         device_ids: list[int] | None = None,
         output_device: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         synced = count_sync_batchnorm(module)
         if synced:
@@ -46,8 +47,10 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
 
 def count_sync_batchnorm(module: nn.Module) -> int:
     """Return how many layers are ``nn.SyncBatchNorm`` or mmcv's synchronised batch norm."""
-    # By name, so that mmcv's compiled operators are not needed to count them.
-    return sum(
-        any(base.__name__ == 'SyncBatchNorm' for base in type(layer).__mro__)
-        for layer in module.modules()
-    )
+    return sum(is_sync_batchnorm(layer) for layer in module.modules())
+
+
+def is_sync_batchnorm(layer: nn.Module) -> bool:
+    """Return whether a layer is ``nn.SyncBatchNorm`` or mmcv's synchronised batch norm."""
+    # By name, so that mmcv's compiled operators are not needed.
+    return any(base.__name__ == 'SyncBatchNorm' for base in type(layer).__mro__)

@@ -1,4 +1,4 @@
-"""ACON as an autograd function around a kernel: of the large tensors it keeps ``x`` alone."""
+"""ACON as an autograd function around a kernel: of the large tensors it saves ``x`` alone."""
 
 from types import ModuleType
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import cpu_kernel, plain_kernel
-from .broadcast import align, compute_dtype
+from .broadcast import align, align_all, check_dimensions, compute_dtype
 from .formula import acon_gradients
 
 
@@ -23,8 +23,7 @@ def acon_by_kernel(
     Arguments, result and errors as in :func:`acon_mm.ops.acon`; ``kernel`` is a module with the
     functions of :mod:`acon_mm.ops.cpu_kernel`.
     """
-    tensors = isinstance(p1, Tensor) and isinstance(p2, Tensor) and isinstance(beta, Tensor)
-    if tensors and kernel is cpu_kernel:  # all of the steps below at once, for a small map's sake
+    if kernel is cpu_kernel:  # all of the steps below at once, which counts on a small map
         y = cpu_kernel.apply(x, p1, p2, beta)
         if y is not None:
             return y
@@ -34,13 +33,13 @@ def acon_by_kernel(
         if not torch.is_grad_enabled():  # an autograd function takes longer than a small map
             return kernel.forward(x, *slopes, factor)
         return _Acon.apply(x, *slopes, factor, kernel)
-    aligned = (align(*named, x) for named in (('p1', p1), ('p2', p2), ('beta', beta)))
+    _, *aligned = align_all(x, p1, p2, beta)
     return _Acon.apply(x, *aligned, plain_kernel)
 
 
 def per_channel(
     name: str, param: Tensor | float, x: Tensor, or_sample: bool = False
-) -> Tensor | None:
+) -> Tensor | float | None:
     """Return a parameter of ACON as kernels take it.
 
     Args:
@@ -50,21 +49,21 @@ def per_channel(
         or_sample: Whether kernels take it for each sample as well.
 
     Returns:
-        A tensor of shape ``(C,)`` or, if it varies over the samples and may, ``(N, C)``, on the
-        device of ``x`` and in the dtype of the computation. None if it varies over more.
+        A number as it is. Of a tensor, one of shape ``(C,)`` or, if it varies over the samples and
+        may, ``(N, C)``, on the device of ``x`` and in the dtype of the computation. None if it
+        varies over more.
 
     Raises:
         ValueError: If ``param`` does not fit ``x``.
     """
+    check_dimensions(x)
+    if not isinstance(param, Tensor):
+        return float(param)
     dtype = compute_dtype(x)
-    if x.dim() >= 2 and not isinstance(param, Tensor):
-        # Filled there: copying a number to a GPU would wait.
-        return torch.full(x.shape[1:2], param, dtype=dtype, device=x.device)
-    if isinstance(param, Tensor):
-        # What modules pass, without the operations below, which take longer than a small map.
-        fits = param.shape == x.shape[1:2] or (or_sample and param.shape == x.shape[:2])
-        if fits and x.dim() >= 2 and param.dtype == dtype and param.device == x.device:
-            return param
+    # What modules pass, without the operations below, which take longer than a small map.
+    fits = param.shape == x.shape[1:2] or (or_sample and param.shape == x.shape[:2])
+    if fits and param.dtype == dtype and param.device == x.device:
+        return param
     view = align(name, param, x).to(x.device, dtype)
     if view.dim() == 0:
         return view.expand(x.size(1))
@@ -77,23 +76,45 @@ def per_channel(
 
 def needs_operations(g: Tensor) -> bool:
     """Return whether a backward pass that gets ``g`` must consist of torch operations."""
-    # Gradients are enabled in there under create_graph only: then they must be differentiable.
-    # Many gradients at once, of a vmap, have no memory that a kernel could read.
-    return torch.is_grad_enabled() or not torch._C._has_storage(g)
+    # Gradients are enabled in a backward pass under create_graph only, which differentiates it.
+    return torch.is_grad_enabled() or not _has_storage(g)
+
+
+def _has_storage(g: Tensor) -> bool:
+    try:
+        g.untyped_storage()
+    except NotImplementedError:  # a batch of gradients under vmap, which a kernel cannot read
+        return False
+    return True
 
 
 class _Acon(torch.autograd.Function):
-    """Of slopes (C,) and beta (C,) or (N, C); with ``plain_kernel`` of any aligned shapes."""
+    """Of slopes (C,) and beta (C,) or (N, C); with ``plain_kernel`` of any aligned shapes.
+
+    Each of the three may be a number.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor, kernel: ModuleType
+        ctx: Any,
+        x: Tensor,
+        p1: Tensor | float,
+        p2: Tensor | float,
+        beta: Tensor | float,
+        kernel: ModuleType,
     ) -> Tensor:
-        ctx.save_for_backward(x, p1, p2, beta)
+        params = (p1, p2, beta)
+        ctx.numbers = [None if isinstance(param, Tensor) else param for param in params]
+        ctx.save_for_backward(x, *(p if isinstance(p, Tensor) else None for p in params))
         ctx.kernel = kernel
-        return kernel.forward(x, p1, p2, beta)
+        return kernel.forward(x, *params)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, *tensors = ctx.saved_tensors  # once: under checkpointing they cannot be read again
+        params = (
+            tensor if number is None else number
+            for tensor, number in zip(tensors, ctx.numbers, strict=True)
+        )
         gradients = acon_gradients if needs_operations(g) else ctx.kernel.backward
-        return *gradients(g, *ctx.saved_tensors), None
+        return *gradients(g, x, *params), None

@@ -1,8 +1,8 @@
 """Which code computes ACON: a compiled kernel, torch operations, or the bare formula.
 
-The formula is for whoever looks into a call: a tracer, an exporter, a compiler, a functorch
-transform. The others go through one autograd function that keeps ``x`` alone for the backward
-pass and calls a kernel.
+The formula serves tracers, exporters, compilers and functorch transforms, which need operations
+that they know. All other calls go through one autograd function that saves ``x`` alone for the
+backward pass and calls a kernel.
 """
 
 import os
@@ -11,9 +11,8 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from . import cpu_kernel, plain_kernel, triton_kernel
+from . import cpu_kernel, plain_kernel, torch_private, triton_kernel
 
 VARIABLE = 'ACON_MM_BACKEND'
 """The environment variable that forces a backend. It is read when acon_mm is imported."""
@@ -60,10 +59,10 @@ def choose_kernel(x: Tensor) -> ModuleType | None:
     Raises:
         RuntimeError: If the environment variable forces a kernel that is not available.
     """
-    if is_looked_into(x) or _forced == 'formula' or x.dtype not in DTYPES:
+    if is_traced_or_transformed(x) or _forced == 'formula' or x.dtype not in DTYPES:
         return None
     if _forced is not None:
-        return _forced_kernel(x)
+        return _forced_kernel(_forced, x)
     name = KERNEL_OF_DEVICE.get(x.device.type)
     if name is not None and _why_unavailable(name) is None:
         return KERNELS[name]
@@ -75,25 +74,23 @@ def _why_unavailable(name: str) -> str | None:
     return KERNELS[name].why_unavailable()
 
 
-def is_looked_into(x: Tensor) -> bool:
-    """Whether something records, transforms or imitates the operations on ``x``."""
+def is_traced_or_transformed(x: Tensor) -> bool:
+    """Return whether the operations on ``x`` are recorded, transformed or not computed at all."""
     return (
         torch.compiler.is_compiling()
-        or torch._C._is_tracing()
+        or torch.jit.is_tracing()
         or type(x) not in (Tensor, torch.nn.Parameter)
-        or torch._C._are_functorch_transforms_active()  # as autograd.Function.apply asks it
-        or forward_ad._current_level >= 0  # an autograd function has no forward-mode derivative
-        or torch._C._len_torch_dispatch_stack() > 0  # such as make_fx and FLOP counters
+        or torch_private.is_transformed()
         or x.is_meta
     )
 
 
-def _forced_kernel(x: Tensor) -> ModuleType:
-    kernel = KERNELS[_forced]
-    reason = _why_unavailable(_forced)
+def _forced_kernel(name: str, x: Tensor) -> ModuleType:
+    kernel = KERNELS[name]
+    reason = _why_unavailable(name)
     if reason is not None:
-        raise RuntimeError(f'{VARIABLE}={_forced} is set, but {reason}')
-    if KERNEL_OF_DEVICE.get(x.device.type) == _forced or kernel is plain_kernel:
+        raise RuntimeError(f'{VARIABLE}={name} is set, but {reason}')
+    if KERNEL_OF_DEVICE.get(x.device.type) == name or kernel is plain_kernel:
         return kernel
     return plain_kernel
 
@@ -102,16 +99,20 @@ def backend_report() -> str:
     """Say in words what computes ACON here and why.
 
     Returns:
-        One line for each device, and one for what holds on all of them.
+        One line for each device, such as ``cpu: compiled kernel for AVX512``, and one for what
+        holds on all of them.
 
     Examples:
-        >>> print(backend_report())  # doctest: +SKIP
-        cpu: compiled kernel for AVX512
-        cuda: plain torch operations, because torch sees no GPU
+        >>> print(backend_report())  # doctest: +ELLIPSIS
+        cpu: ...
+        cuda: ...
         traced, scripted, exported, compiled or functorch-transformed: the formula
     """
     if _forced == 'formula':
         return f'the formula everywhere, because {VARIABLE}=formula is set'
+    if torch_private.MISSING:
+        missing = ' and no '.join(torch_private.MISSING)
+        return f'the formula everywhere, because torch {torch.__version__} has no {missing}'
     lines = []
     for device, name in KERNEL_OF_DEVICE.items():
         reason = _why_unavailable(name)

@@ -1,4 +1,6 @@
-"""How the small tensors of ACON line up with a feature map."""
+"""How the parameters of ACON line up with a feature map."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,17 +11,36 @@ def align_all(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return all arguments of ACON in the dtype of the computation, broadcastable to ``x``.
 
+    Numbers stay numbers, which cost no tensor. Only a script turns them into tensors: its
+    arithmetic has one type for each argument.
+
     Raises:
         ValueError: If a parameter's shape does not fit ``x``, see :func:`align`.
     """
     # Written out, because torch.jit.script knows no generators.
     dtype = compute_dtype(x)
-    return (
-        x.to(dtype),
-        align('p1', p1, x).to(dtype),
-        align('p2', p2, x).to(dtype),
-        align('beta', beta, x).to(dtype),
-    )
+    if torch.jit.is_scripting():
+        return (
+            x.to(dtype),
+            align('p1', p1, x).to(dtype),
+            align('p2', p2, x).to(dtype),
+            align('beta', beta, x).to(dtype),
+        )
+    else:  # what follows a return would be scripted as well
+        check_dimensions(x)
+        aligned: list[Any] = [
+            align(name, param, x).to(dtype) if isinstance(param, Tensor) else param
+            for name, param in (('p1', p1), ('p2', p2), ('beta', beta))
+        ]
+        return x.to(dtype), aligned[0], aligned[1], aligned[2]
+
+
+def check_dimensions(x: Tensor) -> None:
+    """Raise a ``ValueError`` if ``x`` has no channels."""
+    if x.dim() < 2:
+        raise ValueError(
+            f'x must have the shape (N, C, ...), but it has {_as_text(list(x.shape))}'
+        )
 
 
 def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
@@ -27,23 +48,22 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
 
     Args:
         name: What the parameter is called, for the error message.
-        param: A number or a tensor of shape ``()``, ``(C,)`` (one value a channel), ``(N, C)`` or
-            ``(N, 1)`` (one value a sample and channel, or a sample), or of as many dimensions
+        param: A number or a tensor of shape ``()``, ``(C,)`` (one value per channel), ``(N, C)``
+            or ``(N, 1)`` (one per sample and channel, or per sample), or of as many dimensions
             as ``x``, each of them 1 or that of ``x``.
         x: A tensor of shape ``(N, C, ...)``, at least 2-D.
 
     Returns:
         A view of ``param`` that broadcasts to ``x.shape``; of a number, a tensor of shape ``()``
-        on the CPU. A 2-D ``x`` reads ``(C,)`` as one value a channel, too.
+        on the CPU. A 2-D ``x`` reads ``(C,)`` as one value per channel, too.
 
     Raises:
         ValueError: If ``x`` has fewer than two dimensions or ``param`` has another shape, except
             under ``torch.jit.trace``, which leaves the shapes to the operations.
     """
-    if x.dim() < 2:
-        raise ValueError(f'x must have the shape (N, C, ...), but it has {_as_text(x.shape)}')
+    check_dimensions(x)
     if not isinstance(param, Tensor):
-        # On the CPU, where kernels of any device read a scalar: copying it to a GPU would wait.
+        # On the CPU, where kernels of any device read a scalar: a copy to a GPU would synchronise.
         return torch.full([], param, dtype=compute_dtype(x), device='cpu')
     view = param
     if param.dim() == 1:
@@ -56,15 +76,15 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
     if not torch.jit.is_tracing() and not _fits(param, view, x):
         n, c = x.size(0), x.size(1)
         raise ValueError(
-            f'{name} has the shape {_as_text(param.shape)}, which does not fit x of shape '
-            f'{_as_text(x.shape)}: it may be a number, ({c},), ({n}, {c}), ({n}, 1) or '
+            f'{name} has the shape {_as_text(list(param.shape))}, which does not fit x of shape '
+            f'{_as_text(list(x.shape))}: it may be a number, ({c},), ({n}, {c}), ({n}, 1) or '
             f'broadcastable with as many dimensions as x'
         )
     return view
 
 
 def _fits(param: Tensor, view: Tensor, x: Tensor) -> bool:
-    # A 1-D parameter of one element would spread over all channels without a word.
+    # A 1-D parameter of one element would silently spread over all channels.
     if param.dim() == 1:
         return param.size(0) == x.size(1)
     if view.dim() not in (0, x.dim()):

@@ -8,14 +8,14 @@ environment variable ``ATEN_CPU_CAPABILITY`` chooses here as well.
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .formula import acon_gradients
 
-INTERFACE = 3
+INTERFACE = 4
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
@@ -23,7 +23,7 @@ KINDS = ('relu', 'acon', 'channel_wise', 'layer_wise')
 """The activations that a norm is computed with, in the order of ``csrc/norm_act.h``."""
 
 
-def _load() -> tuple[ModuleType | None, str]:
+def _load() -> tuple[Any, str]:
     """Return the module of this CPU and the name of its instruction set, or None and a reason."""
     capability = torch.backends.cpu.get_cpu_capability()
     reason = (
@@ -41,8 +41,9 @@ def _load() -> tuple[ModuleType | None, str]:
         if getattr(module, 'interface', 1) != INTERFACE:
             reason = 'it was built from other sources than these: install acon_mm again'
             continue
-        # The headers name no more of a nightly build than its release.
-        if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:
+        # Of a nightly build, the headers contain the release number alone.
+        release = re.match(r'[\d.]*\d', torch.__version__)
+        if release and module.torch_version == release[0]:
             return module, name
         reason = f'it was built for torch {module.torch_version}'
     return None, f'the CPU kernel cannot be used: {reason}'
@@ -51,8 +52,8 @@ def _load() -> tuple[ModuleType | None, str]:
 _module, _name_or_reason = _load()
 if _module is not None:
     _module.set_differentiable_gradients(acon_gradients)
-    # ACON of x, p1, p2 and beta as an autograd function that keeps them, as autograd.py has it for
-    # the other kernels; None for parameters that are not as forward wants them.
+    # ACON of x, p1, p2 and beta as an autograd function that saves them, as autograd.py has it for
+    # the other kernels; None for tensors that are not as forward() needs them.
     apply = _module.apply
 
 
@@ -66,26 +67,28 @@ def describe() -> str:
     return f'compiled kernel for {_name_or_reason.upper()}'
 
 
-def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
+def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
     """Compute ACON.
 
     Args:
         x: A float tensor of shape ``(N, C, ...)`` on the CPU, in any memory format.
-        p1: A tensor of shape ``(C,)``, float64 if ``x`` is and else float32.
+        p1: A number, or a tensor of shape ``(C,)``, float64 if ``x`` is and else float32.
         p2: Likewise.
-        beta: Of shape ``(C,)`` or ``(N, C)``, likewise.
+        beta: A number, or a tensor of shape ``(C,)`` or ``(N, C)``, likewise.
 
     Returns:
         A tensor of the shape, dtype and, where it is contiguous or channels_last, of the memory
         format of ``x``.
     """
-    return _module.forward(x, p1.contiguous(), p2.contiguous(), beta.contiguous())
+    return _module.forward(x, *map(_dense, (p1, p2, beta)))
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor | None, ...]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and ``beta``, in their shapes and dtypes.
+
+    That of a number is None.
 
     Args:
         g: The gradient of the value, of the shape and dtype of ``x``, in any memory format.
@@ -94,7 +97,11 @@ def backward(
         p2: See there.
         beta: See there.
     """
-    return _module.backward(g, x, p1.contiguous(), p2.contiguous(), beta.contiguous())
+    return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
+
+
+def _dense(param: Tensor | float) -> Tensor | float:
+    return param.contiguous() if isinstance(param, Tensor) else param
 
 
 def norm_act_forward(x: Tensor, norm: tuple | None, act: tuple) -> list[Tensor]:

@@ -6,6 +6,20 @@ With ``d = p1 - p2``, ``z = beta * d * x``, ``s = sigmoid(z)`` and ``t = s * (1 
     dy/dx = p2 + d * h,  h = s + z * t
 
 ``h`` runs from 0 to 1 and overshoots both ends by 0.0998, at ``|z| = 2.39936``.
+
+An infinite ``x`` has the gradients that finite ones tend to, in every kernel and in
+:func:`acon_gradients`. ``h`` and ``1 - h`` fall like ``exp(-|z|)``, faster than ``x`` grows, so:
+
+=========  =========  ==========  ==============  ==========
+``z``      of ``x``   of ``p1``   of ``p2``       of ``beta``
+=========  =========  ==========  ==============  ==========
+``+inf``   ``p1``     ``x``       0               0
+``-inf``   ``p2``     0           ``x``           0
+NaN        NaN        NaN         NaN             NaN
+=========  =========  ==========  ==============  ==========
+
+The last row is ``beta * d = 0``. Where tracers and transforms differentiate
+:func:`acon_formula` by themselves, all gradients of an infinite ``x`` are NaN.
 """
 
 from collections.abc import Sequence
@@ -82,7 +96,8 @@ def fold_acon(
     """
     d = torch.as_tensor(p1 - p2)
     folded = (d, beta * d, torch.as_tensor(p2))
-    return tuple(t.detach().clone().view(-1, 1, 1) if t.dim() else t for t in folded)
+    d, beta_d, last = (t.detach().clone().view(-1, 1, 1) if t.dim() else t for t in folded)
+    return d, beta_d, last
 
 
 def folded_acon_formula(x: Tensor, d: Tensor | None, beta_d: Tensor, p2: Tensor | None) -> Tensor:
@@ -144,14 +159,13 @@ def acon_grad(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | 
 
 
 def acon_gradients(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor | None, ...]:
     """Compute the gradients of all arguments of ACON, differentiable any number of times.
 
     With ``h`` as in the head of this file and ``t = s * (1 - s)``, they are ``p2 + d * h`` for
     ``x``, ``x * h`` for ``p1``, ``x * (1 - h)`` for ``p2`` and ``d^2 * x^2 * t`` for ``beta``,
-    each times ``g`` and summed over what the parameter was broadcast to. An infinite ``x`` adds
-    nothing to the gradient of ``beta``.
+    each times ``g`` and summed over what the parameter was broadcast to.
 
     Args:
         g: The gradient of the value, a float tensor of the shape of ``x``.
@@ -162,7 +176,7 @@ def acon_gradients(
 
     Returns:
         The gradients of ``x``, ``p1``, ``p2`` and ``beta``, each of the shape and dtype of its
-        argument.
+        argument; None for a number.
 
     Raises:
         ValueError: If a parameter's shape does not fit ``x``.
@@ -179,11 +193,16 @@ def acon_gradients(
     zt = torch.where(t == 0, 0, z) * t
     finite = torch.where(t == 0, 0, wide)
     h = s + zt
-    gx = g * wide
-    of_params = (gx * h, gx * (rest - zt), g * (finite * t) * finite * d * d)
+    of_params = (
+        lambda: g * (torch.where(z < 0, finite, wide) * h),
+        lambda: g * (torch.where(z > 0, finite, wide) * (rest - zt)),
+        lambda: g * (finite * t) * finite * d * d,
+    )
     return (g * (a2 + d * h)).to(x.dtype), *(
-        grad.sum_to_size(view.shape).view(param.shape).to(param.dtype)
-        for grad, view, param in zip(of_params, aligned, (p1, p2, beta), strict=True)
+        gradient().sum_to_size(view.shape).view(param.shape).to(param.dtype)
+        if isinstance(param, Tensor)
+        else None
+        for gradient, view, param in zip(of_params, aligned, (p1, p2, beta), strict=True)
     )
 
 
@@ -208,6 +227,6 @@ def acon_grad_bounds(
     """
     a = p2 + (p1 - p2) * _H_MAX
     b = p1 + (p2 - p1) * _H_MAX
-    if isinstance(a, Tensor):
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b), torch.maximum(a, b)
     return min(a, b), max(a, b)

@@ -1,4 +1,4 @@
-"""A batch norm and the activation after it as one autograd function, which keeps ``x`` alone.
+"""A batch norm and the activation after it as one autograd function, which saves ``x`` alone.
 
 Meta-ACON needs the mean of each plane of its input: of a norm's output it follows from sums that
 the norm takes anyway. So both together read and write what the norm alone does.
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import cpu_kernel
-from .autograd import needs_operations, per_channel
+from .autograd import needs_operations
 from .backends import choose_kernel
 from .broadcast import compute_dtype
 from .formula import acon_formula
@@ -27,7 +27,7 @@ class Norm(NamedTuple):
         running_mean: Of shape ``(C,)``, updated in place by a batch; None if ``batch`` and there
             is none to update.
         running_var: The running variance, likewise.
-        momentum: The share of a batch in them.
+        momentum: The weight of the latest batch in them.
         eps: What is added to the variance.
         batch: Whether to take the statistics of the batch.
     """
@@ -51,7 +51,7 @@ class NormedLayer(NamedTuple):
         norm_bias: The bias of the norm.
         running_mean: The running mean of the norm, updated in place by a batch.
         running_var: Its running variance, likewise.
-        momentum: The share of a batch in them.
+        momentum: The weight of the latest batch in them.
         eps: What the norm adds to the variance.
     """
 
@@ -129,7 +129,8 @@ def norm_act(x: Tensor, norm: Norm | None, act: Activation) -> Tensor:
     Returns:
         A tensor of the shape and dtype of ``x``. Nothing is rounded between norm and activation.
     """
-    params = [per_channel('a parameter', param, x) for param in act.params]
+    dtype, size = compute_dtype(x), x.shape[1:2]
+    params = [p if isinstance(p, Tensor) else torch.full(size, p, dtype=dtype) for p in act.params]
     act = act._replace(params=params)
     if not torch.is_grad_enabled():
         return cpu_kernel.norm_act_forward(x, norm, act)[0]

@@ -1,6 +1,6 @@
-"""The kernel of last resort: torch operations, on any device.
+"""The kernel for everything else: torch operations, on any device.
 
-It takes more passes than a compiled kernel, but keeps as little.
+It reads and writes the map more often than a compiled kernel, but saves as little.
 """
 
 from torch import Tensor
@@ -17,13 +17,13 @@ def describe() -> str:
     return 'plain torch operations'
 
 
-def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
+def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
     """Compute ACON, as :func:`acon_mm.ops.cpu_kernel.forward` does."""
     return acon_formula(x, p1, p2, beta)
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor | None, ...]:
     """Compute its gradients, as :func:`acon_mm.ops.cpu_kernel.backward` does."""
     return acon_gradients(g, x, p1, p2, beta)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backends import is_looked_into
+from .backends import is_traced_or_transformed
 from .broadcast import compute_dtype
 
 
@@ -24,7 +24,7 @@ def spatial_mean(x: Tensor) -> Tensor:
     if torch.jit.is_scripting():
         return x.flatten(2).mean(2, dtype=compute_dtype(x))
     else:  # what follows a return would be scripted as well
-        if is_looked_into(x):
+        if is_traced_or_transformed(x):
             return x.flatten(2).mean(2, dtype=compute_dtype(x))
         return _SpatialMean.apply(x)
 

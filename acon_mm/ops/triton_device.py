@@ -54,17 +54,27 @@ def _planes_of_program(planes, splits, block_planes: tl.constexpr):
 
 
 @triton.jit
+def _param_of_planes(param, index, exists, is_number: tl.constexpr, dtype: tl.constexpr):
+    """Return the values of a parameter: a number, or what is stored at some indices."""
+    if is_number:
+        return tl.full(index.shape, param, dtype)
+    else:
+        return tl.load(param + index, exists, 0.0)
+
+
+@triton.jit
 def _params_of_planes(
     p1_ptr, p2_ptr, beta_ptr, sample, plane, planes, channels,
-    channels_last: tl.constexpr, shared_beta: tl.constexpr,
+    channels_last: tl.constexpr, shared_beta: tl.constexpr, p1_is_number: tl.constexpr,
+    p2_is_number: tl.constexpr, beta_is_number: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
     """Return d, p2 and beta * d of some planes, as columns."""
     # Without the remainder the compiler sees that channels-last parameters are adjacent.
     channel = plane if channels_last else plane % channels
     row = channel if shared_beta else sample * planes + plane
-    p1 = tl.load(p1_ptr + channel, plane < planes, 0.0)
-    p2 = tl.load(p2_ptr + channel, plane < planes, 0.0)
-    beta = tl.load(beta_ptr + row, plane < planes, 0.0)
+    p1 = _param_of_planes(p1_ptr, channel, plane < planes, p1_is_number, dtype)
+    p2 = _param_of_planes(p2_ptr, channel, plane < planes, p2_is_number, dtype)
+    beta = _param_of_planes(beta_ptr, row, plane < planes, beta_is_number, dtype)
     d = p1 - p2
     return d[:, None], p2[:, None], (beta * d)[:, None]
 
@@ -91,20 +101,23 @@ def acon_forward(
     x_ptr, p1_ptr, p2_ptr, beta_ptr, y_ptr,
     planes, channels, length, splits,
     channels_last: tl.constexpr, shared_beta: tl.constexpr, align: tl.constexpr,
-    block_planes: tl.constexpr, block_length: tl.constexpr,
+    block_planes: tl.constexpr, block_length: tl.constexpr, p1_is_number: tl.constexpr,
+    p2_is_number: tl.constexpr, beta_is_number: tl.constexpr,
 ):  # fmt: skip
     """Write y of one tile; a plane has ``splits`` of them along its length."""
+    dtype: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     planes, length = _say_align(planes, length, channels_last, align)
     sample, first, split = _planes_of_program(planes, splits, block_planes)
     plane = first + tl.arange(0, block_planes)
     d, p2, beta_d = _params_of_planes(
-        p1_ptr, p2_ptr, beta_ptr, sample, plane, planes, channels, channels_last, shared_beta
-    )
+        p1_ptr, p2_ptr, beta_ptr, sample, plane, planes, channels, channels_last, shared_beta,
+        p1_is_number, p2_is_number, beta_is_number, dtype,
+    )  # fmt: skip
     start = split.to(tl.int64) * block_length
     begin, offsets, exists = _tile(
         sample, first, start, planes, length, channels_last, block_planes, block_length
     )
-    x = tl.load(x_ptr + begin + offsets, exists, 0.0).to(d.dtype)
+    x = tl.load(x_ptr + begin + offsets, exists, 0.0).to(dtype)
     s, _, _ = _gate(beta_d * x)
     y = x * (d * s + p2)
     tl.store(y_ptr + begin + offsets, y.to(y_ptr.dtype.element_ty), exists)
@@ -115,31 +128,35 @@ def acon_backward(
     g_ptr, x_ptr, p1_ptr, p2_ptr, beta_ptr, dx_ptr, sums_ptr,
     planes, channels, length, splits, tiles, rows,
     channels_last: tl.constexpr, shared_beta: tl.constexpr, align: tl.constexpr,
-    block_planes: tl.constexpr, block_length: tl.constexpr,
+    block_planes: tl.constexpr, block_length: tl.constexpr, p1_is_number: tl.constexpr,
+    p2_is_number: tl.constexpr, beta_is_number: tl.constexpr,
 ):  # fmt: skip
     """Write dx of some tiles along the length, and their share of the parameters' gradients.
 
-    The shares lie in ``sums`` of shape (3, splits, rows): p1, p2 and beta, one row for each plane
-    of each sample. Nothing is added atomically, so that two runs give the same bits.
+    The shares lie in ``sums`` of shape (tensors, splits, rows): those of p1, p2 and beta that are
+    tensors, one row for each plane of each sample. Nothing is added atomically, so that two runs
+    give the same bits.
     """
+    dtype: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     planes, length = _say_align(planes, length, channels_last, align)
     sample, first, split = _planes_of_program(planes, splits, block_planes)
     plane = first + tl.arange(0, block_planes)
     d, p2, beta_d = _params_of_planes(
-        p1_ptr, p2_ptr, beta_ptr, sample, plane, planes, channels, channels_last, shared_beta
-    )
+        p1_ptr, p2_ptr, beta_ptr, sample, plane, planes, channels, channels_last, shared_beta,
+        p1_is_number, p2_is_number, beta_is_number, dtype,
+    )  # fmt: skip
     # A sum for each element of a tile: the threads exchange them once, not after every tile.
-    sum_p1 = tl.zeros((block_planes, block_length), d.dtype)
-    sum_p2 = tl.zeros((block_planes, block_length), d.dtype)
-    sum_beta = tl.zeros((block_planes, block_length), d.dtype)
+    sum_p1 = tl.zeros((block_planes, block_length), dtype)
+    sum_p2 = tl.zeros((block_planes, block_length), dtype)
+    sum_beta = tl.zeros((block_planes, block_length), dtype)
     for k in range(tiles):
         start = (split.to(tl.int64) * tiles + k) * block_length
         begin, offsets, exists = _tile(
             sample, first, start, planes, length, channels_last, block_planes, block_length
         )
         # Elements that do not exist are 0 and add nothing.
-        x = tl.load(x_ptr + begin + offsets, exists, 0.0).to(d.dtype)
-        g = tl.load(g_ptr + begin + offsets, exists, 0.0).to(d.dtype)
+        x = tl.load(x_ptr + begin + offsets, exists, 0.0).to(dtype)
+        g = tl.load(g_ptr + begin + offsets, exists, 0.0).to(dtype)
         s, one_minus_s, t = _gate(beta_d * x)
         xt = _times(x, t)
         zt = beta_d * xt
@@ -149,8 +166,13 @@ def acon_backward(
         sum_p1 += g * _times(x, h)
         sum_p2 += g * _times(x, one_minus_s - zt)
         sum_beta += g * _times(x, xt)
-    to = sums_ptr + split.to(tl.int64) * rows + sample * planes + plane
+    row = split.to(tl.int64) * rows + sample * planes + plane
     step = splits.to(tl.int64) * rows
-    tl.store(to, tl.sum(sum_p1, 1), plane < planes)
-    tl.store(to + step, tl.sum(sum_p2, 1), plane < planes)
-    tl.store(to + 2 * step, tl.sum(sum_beta * d * d, 1), plane < planes)
+    if not p1_is_number:
+        tl.store(sums_ptr + row, tl.sum(sum_p1, 1), plane < planes)
+        row += step
+    if not p2_is_number:
+        tl.store(sums_ptr + row, tl.sum(sum_p2, 1), plane < planes)
+        row += step
+    if not beta_is_number:
+        tl.store(sums_ptr + row, tl.sum(sum_beta * d * d, 1), plane < planes)

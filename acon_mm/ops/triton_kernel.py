@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .broadcast import compute_dtype
+
 # Threads of a program, triton's default.
 _THREADS = 128
 # Adjacent channels of a channels-last tile: 128 bytes of a 16-bit type, one cache line.
@@ -52,15 +54,16 @@ def describe() -> str:
     return 'Triton kernels'
 
 
-def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
+def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
     """Compute ACON (Eq. 4).
 
     Args:
         x: A float16, bfloat16, float32 or float64 tensor of shape ``(N, C, ...)``, at least 2-D.
             It is copied unless its memory is contiguous or channels-last.
-        p1: The slope for large ``x``, of shape ``(C,)``, float64 if ``x`` is and else float32.
+        p1: The slope for large ``x``, a number or a tensor of shape ``(C,)``, float64 if ``x`` is
+            and else float32.
         p2: The slope for small ``x``, likewise.
-        beta: The switching factor, likewise, of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
+        beta: The switching factor, likewise, a tensor of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
 
     Returns:
         A tensor of the shape, dtype and strides of ``x`` (contiguous where ``x`` was copied).
@@ -72,17 +75,18 @@ def forward(x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor) -> Tensor:
     from .triton_device import acon_forward  # needs triton
 
     tiling = tile(x, beta)
-    params = (p.contiguous() for p in (p1, p2, beta))
+    params = [_passed(param, x) for param in (p1, p2, beta)]
     with torch.cuda.device_of(x):
         acon_forward[(tiling.groups * tiling.tiles,)](
-            x, *params, y, *tiling.sizes, tiling.tiles, **tiling.constants
-        )
+            x, *params, y, *tiling.sizes, tiling.tiles, **tiling.constants,
+            **_are_numbers(*params),
+        )  # fmt: skip
     return y
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor, p2: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> tuple[Tensor | None, ...]:
     """Compute the gradients of ACON with respect to all of its arguments.
 
     Two runs give the same bits: each program writes the sums over its own elements, and these are
@@ -98,33 +102,43 @@ def backward(
 
     Returns:
         The gradient of ``x``, of its shape, dtype and strides (contiguous where ``x`` was copied),
-        and those of ``p1``, ``p2`` and ``beta``, of their shapes and dtypes.
+        and those of ``p1``, ``p2`` and ``beta``, of their shapes and dtypes; None for a number.
     """
     x = _packed(x)
     dx = torch.empty_like(x)
+    given = (p1, p2, beta)
     if x.numel() == 0:
-        return dx, *(torch.zeros(p.shape, dtype=p.dtype, device=p.device) for p in (p1, p2, beta))
+        return dx, *(p.new_zeros(p.shape) if isinstance(p, Tensor) else None for p in given)
     from .triton_device import acon_backward  # needs triton
 
     tiling = tile(x, beta)
-    g = _packed(g, tiling.constants['channels_last'])
-    params = (p.contiguous() for p in (p1, p2, beta))
+    g = _packed(g, bool(tiling.constants['channels_last']))
+    params = [_passed(param, x) for param in given]
+    count = sum(isinstance(param, Tensor) for param in params)
     most = max(_TILES, tiling.groups * tiling.tiles // _PROGRAMS)
     splits = math.ceil(tiling.tiles / most)
     per_split = math.ceil(tiling.tiles / splits)
-    sums = torch.empty((3, splits, tiling.rows), dtype=p1.dtype, device=x.device)
+    sums = None
+    if count > 0:
+        dtype = compute_dtype(x)
+        sums = torch.empty((count, splits, tiling.rows), dtype=dtype, device=x.device)
     with torch.cuda.device_of(x):
         acon_backward[(tiling.groups * splits,)](
             g, x, *params, dx, sums, *tiling.sizes, splits, per_split, tiling.rows,
-            **tiling.constants,
+            **tiling.constants, **_are_numbers(*params),
         )  # fmt: skip
-    sums = sums.view(3, splits, -1, x.size(1))
+    if sums is None:
+        return dx, None, None, None
+    sums = sums.view(count, splits, -1, x.size(1))
     if tiling.constants['shared_beta']:
-        dp1, dp2, dbeta = sums.sum((1, 2))
+        found = iter(sums.sum((1, 2)))
     else:
-        dp1, dp2 = sums[:2].sum((1, 2))
-        dbeta = sums[2].sum(0)
-    return dx, dp1, dp2, dbeta.view_as(beta)
+        found = iter([*sums[:-1].sum((1, 2)), sums[-1].sum(0)])
+    grads = [next(found) if isinstance(param, Tensor) else None for param in params]
+    return dx, *(
+        grad.view_as(param) if grad is not None and isinstance(param, Tensor) else None
+        for grad, param in zip(grads, given, strict=True)
+    )
 
 
 class Tiling(NamedTuple):
@@ -145,23 +159,23 @@ class Tiling(NamedTuple):
     rows: int
 
 
-def tile(x: Tensor, beta: Tensor) -> Tiling:
-    """Cover a contiguous or channels-last map with tiles of 128 bits a thread.
+def tile(x: Tensor, beta: Tensor | float) -> Tiling:
+    """Cover a contiguous or channels-last map with tiles of 128 bits per thread.
 
     The kernels are compiled for two flags and three powers of two, not for a shape: a detector
     whose maps differ from image to image meets new kernels a handful of times.
 
     Args:
         x: A tensor of shape ``(N, C, ...)`` that is not empty.
-        beta: The switching factor, of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
+        beta: The switching factor, a number or of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
     """
     samples, channels = x.shape[:2]
     length = math.prod(x.shape[2:])
-    shared = beta.numel() == channels
+    shared = not isinstance(beta, Tensor) or beta.numel() == channels
     # Where every plane is one element, the channels of a contiguous tensor are adjacent, too.
     channels_last = length == 1 or not x.is_contiguous()
     align = math.gcd(channels if channels_last else length, 8)
-    # Eight 16-bit elements a thread where they load at once; more registers for nothing elsewhere.
+    # Eight 16-bit elements per thread where one load reads them, elsewhere four: fewer registers.
     elements = _THREADS * min(16 // x.element_size(), max(4, align))
     if channels_last:
         samples, planes, length = (
@@ -192,6 +206,23 @@ def tile(x: Tensor, beta: Tensor) -> Tiling:
 def _power_of_2(n: int) -> int:
     """Return the smallest power of two that is not below ``n``."""
     return 1 << (n - 1).bit_length()
+
+
+def _passed(param: Tensor | float, x: Tensor) -> Tensor | float:
+    """Return a parameter as it is passed to a kernel."""
+    if isinstance(param, Tensor):
+        return param.contiguous()
+    if x.dtype == torch.float64:  # Triton passes numbers as float32
+        return torch.full(x.shape[1:2], param, dtype=x.dtype, device=x.device)
+    return param
+
+
+def _are_numbers(*params: Tensor | float) -> dict[str, bool]:
+    """Return which of p1, p2 and beta are numbers, as constants of the kernels."""
+    return {
+        f'{name}_is_number': not isinstance(param, Tensor)
+        for name, param in zip(('p1', 'p2', 'beta'), params, strict=True)
+    }
 
 
 def _packed(x: Tensor, channels_last: bool | None = None) -> Tensor:

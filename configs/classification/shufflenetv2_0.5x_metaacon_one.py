@@ -1,5 +1,5 @@
 # Table 6: top-1 error 34.8 % in the paper.
-# One activation a block, as its caption says; Table 2 has the same error for all of them.
+# One activation per block, as its caption says; Table 2 has the same error for all of them.
 _base_ = './shufflenetv2_0.5x_metaacon.py'
 
 model = dict(backbone=dict(placement='one'))

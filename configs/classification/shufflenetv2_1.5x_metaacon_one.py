@@ -1,5 +1,5 @@
 # Table 6: top-1 error 24.7 % in the paper.
-# One activation a block, as its caption says; Table 2 has the same error for all of them.
+# One activation per block, as its caption says; Table 2 has the same error for all of them.
 _base_ = './shufflenetv2_1.5x_metaacon.py'
 
 model = dict(backbone=dict(placement='one'))

@@ -205,12 +205,6 @@ def test_sizes_that_no_object_of_the_data_has_are_not_measured(tmp_path):
 
 
 def test_a_measured_error_stands_in_a_column_of_its_own(tmp_path):
-    assert format_tables([paper_table(7)]).splitlines()[2].split() == [
-        'Model',
-        'Top',
-        '1',
-        'Error',
-    ]
     write_run(tmp_path / 'senet154_aconc', '20250101_000000', validated=[81])
     text = format_tables([paper_table(7, [tmp_path])])
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:] if line.strip()}
@@ -259,7 +253,9 @@ def test_markdown_marks_a_deviation_and_links_the_config():
     line.note = 'Because.'
     table = Table(8, 'Title', [line])
     text = format_tables([table], 'markdown', 'configs/detection')
-    assert '| [net](../classification/net.py) | 1.4M | 1.40M | 41M | 50.0M* | 39.4 |' in text
+    cells = next(line for line in text.splitlines() if '[net]' in line).strip('|').split('|')
+    expected = ['[net](../classification/net.py)', '1.4M', '1.40M', '41M', '50.0M*', '39.4']
+    assert [cell.strip() for cell in cells] == expected
     assert r'- \* net: FLOPs 50.0M against 41M (+22.0%). Because.' in text
     assert '[net](configs/classification/net.py)' in format_tables([table], 'markdown')
 
@@ -277,10 +273,10 @@ def test_an_unknown_format_is_refused_with_the_known_ones():
 
 
 def test_only_what_stands_between_the_marks_is_written_anew():
-    text = 'before\n<!-- tables 7 -->\nold\n<!-- end of tables -->\nafter\n'
+    text = 'before\n<!-- tables 7 -->\nold\n<!-- end of tables 7 -->\nafter\n'
     filled = fill_tables(text)
     assert filled.startswith('before\n<!-- tables 7 -->\n')
-    assert filled.endswith('<!-- end of tables -->\nafter\n')
+    assert filled.endswith('<!-- end of tables 7 -->\nafter\n')
     assert 'old' not in filled
     assert '18.95' in filled
     assert fill_tables(filled) == filled

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.model import PretrainedInit
 
 from acon_mm.checkpoints import fitting
 from acon_mm.errors import PretrainedMismatchError
@@ -151,6 +152,12 @@ def test_a_whole_classifier_without_a_prefix_is_refused_with_the_prefix_to_give(
     init_cfg = start(resnet(RELU))
     del init_cfg['prefix']
     assert "add prefix='backbone.' to init_cfg" in refusal(resnet(RELU, init_cfg=init_cfg))
+
+
+@pytest.mark.parametrize('kind', ['Pretrained', 'mmengine.Pretrained', PretrainedInit])
+def test_a_checkpoint_is_checked_however_its_type_is_written(kind, start):
+    init_cfg = start(resnet(RELU, 34)) | dict(type=kind)
+    assert 'unexpected: layer1.2.conv1.weight' in refusal(resnet(RELU, 18, init_cfg=init_cfg))
 
 
 def test_a_prefix_that_the_file_does_not_have_is_refused(start):

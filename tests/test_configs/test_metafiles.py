@@ -84,7 +84,9 @@ def test_the_released_weights_are_named_as_the_authors_name_them():
 def test_the_tables_of_a_readme_are_the_output_of_the_tool(readme, numbers):
     """After a change: tools/analysis_tools/paper_tables.py --update README."""
     text = (ROOT / readme).read_text()
-    blocks = re.findall(r'<!-- tables ([\d,]+) -->\n(.*?)<!-- end of tables -->', text, re.DOTALL)
+    blocks = re.findall(
+        r'<!-- tables ([\d,]+) -->\n(.*?)<!-- end of tables \1 -->', text, re.DOTALL
+    )
     assert [found for found, _ in blocks] == [numbers]
     assert re.findall(r'\*\*Table (\d+):', blocks[0][1]) == numbers.split(',')
     assert text == fill_tables(text, Path(readme).parent.as_posix())

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     [
         (COCO, 'ann_file', 'data/coco/annotations/instances_val2017.json', 'instances_{train2017'),
         (CITYSCAPES, 'data_prefix.img_path', 'data/cityscapes/leftImg8bit/val', 'gtFine/{train'),
-        (IMAGENET, 'split', 'data/imagenet/val', 'one folder of images a class'),
+        (IMAGENET, 'split', 'data/imagenet/val', 'one folder of images per class'),
     ],
 )
 def test_missing_data_is_named_with_its_key_and_layout(folder, dataset, key, path, layout):
@@ -148,7 +148,7 @@ def test_types_may_be_classes():
     init_cfg = {'type': PretrainedInit, 'checkpoint': 'gone.pth'}
     with pytest.raises(UserError, match=r'model\.init_cfg\.checkpoint is'):
         check_checkpoints(Config({'model': {'init_cfg': init_cfg}}))
-    assert 'one folder of images a class' in sentence(config({**IMAGENET, 'type': ImageNet}))
+    assert 'one folder of images per class' in sentence(config({**IMAGENET, 'type': ImageNet}))
 
 
 def test_a_start_from_elsewhere_is_left_alone():

@@ -5,6 +5,7 @@ The sources are replaced by some that compile in no time: what is tested is the 
 
 import shutil
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -68,14 +69,22 @@ def test_wheel_with_a_kernel_is_of_its_platform_and_holds_what_compiled(build, t
     assert modules_of(wheel) == set()
 
 
-def test_editable_install_without_a_kernel_keeps_none_of_older_sources(build, tree):
-    def modules():
-        return [path.name.partition('.')[0] for path in tree.glob('acon_mm/ops/_cpu_*.so')]
+def test_editable_install_replaces_the_kernel_of_this_python_and_no_other(build, tree):
+    ops = tree / 'acon_mm/ops'
+    own = ops / f'_cpu_default{sysconfig.get_config_var("EXT_SUFFIX")}'
+    stale = own.with_name(own.name.replace('default', 'avx2'))
+    other = ops / '_cpu_default.cpython-39-x86_64-linux-gnu.so'
+    for path in (own, stale, other):
+        path.write_text('old')
 
     build('editable', ACON_MM_WITH_KERNEL='default')
-    assert modules() == ['_cpu_default']
+    assert set(ops.glob('_cpu_*.so')) == {own, other}
+    assert own.read_bytes().startswith(b'\x7fELF')
+    assert other.read_text() == 'old'
+
+    # Without a kernel of these sources, that of older ones must not stay.
     build('editable', ACON_MM_WITH_KERNEL='0')
-    assert modules() == []
+    assert set(ops.glob('_cpu_*.so')) == {other}
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_venv_of_an_install_cut_short_is_made_anew(checkout, how):
     result = checkout.make_env(FAKE_INSTALL=how)
     assert result.returncode != 0
     if how == 'fails':
-        assert_refused(result, "step 'stack' failed", "Run 'make env' again")
+        assert_refused(result, "step 'stack' failed", "run 'make env' again")
         assert 'ERROR: no network' in result.stderr
     if how == 'full':
         assert_refused(result, 'the disk is full', 'TMPDIR')

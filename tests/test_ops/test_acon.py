@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import acon_mm.ops
 from acon_mm.ops import acon, smooth_maximum
 from acon_mm.ops.autograd import per_channel
-from acon_mm.ops.broadcast import align
+from acon_mm.ops.broadcast import align, align_all
 
 # One value a channel, a sample and channel, a sample, an element, and one in all.
 BETA_SHAPES = [(3,), (2, 3), (2, 1), (2, 3, 4, 5), ()]
@@ -112,19 +112,19 @@ class NoCopies(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_kernels_get_a_number_without_a_copy_to_the_device():
-    """The meta device stands in for a GPU, to which a copy would make the host wait."""
-    x = torch.empty(2, 3, 4, device='meta')
+def test_kernels_get_a_number_as_it_is():
     with NoCopies():
-        found = per_channel('p1', 0.3, x)
-    assert (found.shape, found.dtype, found.device) == ((3,), torch.float32, x.device)
-    assert per_channel('p1', 0.3, torch.empty(2, 3).double()).tolist() == [0.3] * 3
+        assert per_channel('p1', 0.3, torch.empty(2, 3, 4, device='meta')) == 0.3
+    with pytest.raises(ValueError, match=r'x must have the shape \(N, C, ...\)'):
+        per_channel('p1', 0.3, torch.ones(3))
 
 
 def test_a_number_stays_on_the_cpu_and_goes_with_any_device():
     """The meta device stands in for a GPU, to which a copy would make the host wait."""
     x = torch.empty(2, 3, 4, device='meta', requires_grad=True)
     assert align('beta', 1.0, x).device.type == 'cpu'
+    with NoCopies():
+        assert align_all(x, 1.0, 0.0, 2.0)[1:] == (1.0, 0.0, 2.0)
     out = acon(x, 1.0, 0.0, 2.0)
     assert out.device == x.device
     out.sum().backward()

@@ -1,11 +1,14 @@
 """What the autograd functions keep, and that they can be differentiated again."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from acon_mm.models import AconA, AconC, MetaAcon
+from acon_mm.models import AconA, AconB, AconC, MetaAcon
 from acon_mm.ops import acon, autograd, cpu_kernel, plain_kernel, spatial_mean
 from acon_mm.ops.autograd import acon_by_kernel
 from acon_mm.ops.backends import choose_kernel
@@ -87,12 +90,79 @@ def test_parameters_of_any_strides_dtype_and_shape_that_fits_give_the_same(kerne
         acon_by_kernel(kernel, x, torch.ones(4), p2, beta)
 
 
+@pytest.mark.parametrize('kernel', KERNELS)
+@pytest.mark.parametrize('create_graph', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('numbers', range(1, 8))
+def test_numbers_give_what_tensors_of_one_value_give(numbers, dtype, create_graph, kernel):
+    x = torch.randn(2, 3, 4, 5).to(dtype).requires_grad_()
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    given, params = [1.25, 0.3, -0.7], list(torch.randn(3, 3, dtype=wide))
+    for i in range(3):
+        if numbers >> i & 1:
+            params[i] = torch.full_like(params[i], given[i])
+        else:
+            given[i] = params[i].requires_grad_()
+    wanted = [x, *(param for param in given if isinstance(param, torch.Tensor))]
+    results = []
+    for each in (given, params):
+        y = acon_by_kernel(kernel, x, *each)
+        results.append([y, *torch.autograd.grad(y, wanted, y.detach(), create_graph=create_graph)])
+        with torch.no_grad():
+            assert torch.equal(acon_by_kernel(kernel, x, *each), y)
+    for found, right in zip(*results, strict=True):
+        torch.testing.assert_close(found, right)
+
+
+class Counter(TorchDispatchMode):
+    """Count the operations that make a tensor of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.made.append(func.__name__.partition('.')[0])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_numbers_cost_no_tensor(kernel):
+    x = torch.randn(2, 3, 4, 5, requires_grad=True)
+    g = torch.randn_like(x)
+
+    def made(*params):
+        with Counter() as training:
+            y = acon_by_kernel(kernel, x, *params)
+            torch.autograd.grad(y, [x, *(p for p in params if isinstance(p, torch.Tensor))], g)
+        with torch.no_grad(), Counter() as inference:
+            acon_by_kernel(kernel, x, *params)
+        return [training.made, inference.made]
+
+    p1, p2, beta = torch.randn(3, 3, requires_grad=True)
+    family = [
+        made(1.0, 0.0, 1.0),
+        made(1.0, 0.0, beta),
+        made(1.0, p2, beta),
+        made(p1, p2, beta),
+    ]
+    makers = {'full', 'scalar_tensor', 'empty', 'zeros', 'lift_fresh', '_to_copy', 'expand'}
+    assert not makers.intersection(*family[0])
+    for less, more in itertools.pairwise(family):
+        for few, many in zip(less, more, strict=True):
+            assert len(few) <= len(many)
+    if kernel is cpu_kernel:
+        assert family[0] == [['empty_like', 'empty_like'], ['empty_like']]
+
+
 @needs_cpu_kernel
 def test_what_modules_pass_needs_no_autograd_function_in_python(monkeypatch):
     monkeypatch.setattr(autograd, '_Acon', None)
-    x = torch.randn(2, 3, 4, 5, requires_grad=True)
-    acon(x, *torch.randn(3, 3, requires_grad=True)).sum().backward()
-    assert x.grad is not None
+    monkeypatch.setattr(autograd, 'per_channel', None)
+    for act in (AconA(3), AconA(3, learnable=False), AconB(3), AconC(3)):
+        x = torch.randn(2, 3, 4, 5, requires_grad=True)
+        act(x).sum().backward()
+        assert x.grad is not None
 
 
 @pytest.mark.parametrize('kernel', KERNELS)

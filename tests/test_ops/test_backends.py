@@ -52,7 +52,7 @@ def chosen_for(monkeypatch):
 
     def chosen_for(device, dtype=torch.float32):
         with monkeypatch.context() as patch:
-            patch.setattr(backends, 'is_looked_into', lambda x: False)
+            patch.setattr(backends, 'is_traced_or_transformed', lambda x: False)
             x = SimpleNamespace(device=torch.device(device), dtype=dtype)
             return backends.choose_kernel(x)
 
@@ -92,7 +92,7 @@ def test_dtypes_that_no_kernel_takes_get_the_formula(reasons, chosen_for, device
     assert chosen_for(device, dtype) is None
 
 
-def test_no_kernel_is_chosen_for_what_is_looked_into(reasons):
+def test_no_kernel_is_chosen_for_what_is_traced_or_transformed(reasons):
     """A kernel would be a hole in the graph, or be called on what holds no numbers."""
     x = torch.randn(2, 3)
     assert backends.choose_kernel(x) is cpu_kernel

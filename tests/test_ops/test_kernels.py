@@ -1,12 +1,15 @@
 """Each kernel that runs on the CPU equals the closed form in float64."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from acon_mm.ops import cpu_kernel, plain_kernel
+from acon_mm.ops import acon, cpu_kernel, plain_kernel
+from acon_mm.ops.formula import acon_formula
 
 sys.path.insert(0, str(Path(__file__).parent))
 from closed_form import closed_form
@@ -125,6 +128,57 @@ def test_infinities_become_infinities_of_the_sign_of_their_slope(kernel, dtype):
     assert dx[:2].tolist() == [[2.0, 0.5], [0.5, -2.0]]
     of_finite = kernel.backward(g[2:].contiguous(), x[2:].contiguous(), p1, p2, beta)[3]
     torch.testing.assert_close(dbeta, of_finite)
+
+
+def gradients_at_infinity(x, p1, p2, beta):
+    """The limits of x * h and so on, with h -> 1 for z -> inf and h -> 0 for z -> -inf."""
+    z = beta * (p1 - p2) * x
+    if z > 0:
+        return [p1, x, 0, 0]
+    return [p2, 0, x, 0] if z < 0 else [float('nan')] * 4
+
+
+@pytest.mark.parametrize('dims', [2, 3, 4])
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+@pytest.mark.parametrize('kernel', [*KERNELS, pytest.param(None, id='twice')])
+def test_gradients_at_infinity_are_the_limits(kernel, dtype, dims):
+    """One channel for each case; None stands for a backward pass that is differentiated again."""
+    inf = float('inf')
+    slopes = [(1, 0), (0, 1), (2, 0.5), (-2, 0.5), (1.5, -0.5), (-0.5, -1), (0.5, 0.5)]
+    cases = [(x, *p, b) for x in (inf, -inf) for p in slopes for b in (1, -2, 0)]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    x, *params = torch.tensor(cases, dtype=wide).t().contiguous()
+    x = x.to(dtype).view(1, -1, *[1] * (dims - 2)).clone()
+    g = torch.ones_like(x)
+    if kernel is None:
+        args = [arg.requires_grad_() for arg in (x, *params)]
+        found = torch.autograd.grad(acon(*args), args, g, create_graph=True)
+    else:
+        found = kernel.backward(g, x, *params)
+    for grads, case in zip(
+        zip(*(f.detach().flatten() for f in found), strict=True), cases, strict=True
+    ):
+        assert [float(grad) for grad in grads] == pytest.approx(
+            gradients_at_infinity(*case), nan_ok=True
+        ), case
+
+
+@pytest.mark.parametrize('name', ['default', 'avx2'])
+def test_gradients_at_infinity_are_the_limits_for_each_instruction_set(name):
+    file = Path(__file__)
+    command = [sys.executable, '-m', 'pytest', file, '-q', '-k', 'infinity_are_the_limits and cpu']
+    command += ['-p', 'no:cacheprovider', '--noconftest', '--import-mode=importlib', '-rs']
+    env = {**os.environ, 'ATEN_CPU_CAPABILITY': name}
+    done = subprocess.run(command, env=env, cwd=file.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_gradients_at_infinity_are_not_a_number_where_autograd_differentiates_the_formula():
+    """Not a wrong number, at least: see the head of formula.py."""
+    args = [torch.tensor([[-float('inf')]]), *(torch.tensor([p]) for p in (1.0, 0.0, 1.0))]
+    args = [arg.requires_grad_() for arg in args]
+    found = torch.autograd.grad(acon_formula(*args), args, torch.ones(1, 1))
+    assert all(grad.isnan().all() for grad in found)
 
 
 @pytest.mark.parametrize('kernel', KERNELS)

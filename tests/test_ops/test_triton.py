@@ -73,16 +73,19 @@ def compile_kernel(kernels, tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    def compile_for(name, x, dtype, arch, per_sample=False, aligned=True):
+    def compile_for(name, x, dtype, arch, per_sample=False, aligned=True, numbers=()):
         kernel = getattr(kernels, name)
         x = x.to(dtype)
         beta = torch.empty(x.shape[:2] if per_sample else x.shape[1:2], device='meta')
-        constants = triton_kernel.tile(x, beta).constants
+        constants = dict(triton_kernel.tile(x, beta).constants)
+        constants.update({f'{p}_is_number': p in numbers for p in ('p1', 'p2', 'beta')})
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         signature, hints = {}, {}
         for i, argument in enumerate(kernel.arg_names):
             if argument in constants:
                 signature[argument] = 'constexpr'
+            elif argument.removesuffix('_ptr') in numbers:
+                signature[argument] = 'fp32'
             elif argument.endswith('_ptr'):
                 is_map = argument in ('x_ptr', 'y_ptr', 'g_ptr', 'dx_ptr')
                 signature[argument] = f'*{NAMES[dtype if is_map else wide]}'
@@ -135,6 +138,18 @@ def test_compiled_kernels_spill_nothing_and_add_nothing_atomically(
         assert used['STACK'] == used['LOCAL'] == 0 and 0 < used['REG'] <= 128, used
         assert not re.search(r'\b(atom|red)\.', compiled.asm['ptx'])
         assert f'sm_{arch}' in compiled.asm['ptx']
+
+
+@pytest.mark.parametrize('name', ['acon_forward', 'acon_backward'])
+@pytest.mark.parametrize('x', [LARGE, LAST], ids=['contiguous', 'channels last'])
+def test_kernels_read_no_memory_for_numbers_and_spill_nothing(x, name, compile_kernel, tmp_path):
+    loads = []
+    for numbers in [(), ('p1',), ('p1', 'p2'), ('p1', 'p2', 'beta')]:
+        compiled = compile_kernel(name, x, torch.float32, 80, numbers=numbers)
+        used = resources(compiled, tmp_path)
+        assert used['STACK'] == used['LOCAL'] == 0 and used['REG'] <= 128, used
+        loads.append(len(re.findall(r'\bld\.global', compiled.asm['ptx'])))
+    assert loads == sorted(set(loads), reverse=True)
 
 
 @pytest.mark.parametrize(

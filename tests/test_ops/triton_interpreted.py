@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from acon_mm.ops import triton_kernel
+from acon_mm.ops.autograd import acon_by_kernel
 
 TRITON_CAME_WITH_THE_INTERFACE = 'triton' in sys.modules
 
@@ -139,6 +140,24 @@ def test_infinite_inputs_give_the_limits():
     assert dbeta.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_gradients_at_infinity_are_the_limits(dtype):
+    """One channel for each case, as for the other kernels."""
+    inf, nan = torch.inf, torch.nan
+    slopes = [(1, 0), (0, 1), (2, 0.5), (-2, 0.5), (1.5, -0.5), (-0.5, -1), (0.5, 0.5)]
+    cases = [(x, *p, b) for x in (inf, -inf) for p in slopes for b in (1, -2, 0)]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    x, *params = torch.tensor(cases, dtype=wide).t().contiguous()
+    x = x.to(dtype)[None, :, None].contiguous()
+    found = triton_kernel.backward(torch.ones_like(x), x, *params)
+    for grads, (x, p1, p2, beta) in zip(
+        zip(*(f.flatten().tolist() for f in found), strict=True), cases, strict=True
+    ):
+        z = beta * (p1 - p2) * x
+        expected = [p1, x, 0, 0] if z > 0 else [p2, 0, x, 0] if z < 0 else [nan] * 4
+        assert list(grads) == pytest.approx(expected, nan_ok=True), (x, p1, p2, beta)
+
+
 def test_a_gradient_that_is_not_a_number_is_not_hidden():
     """A loss scaler looks for it, also where the derivative is 0."""
     x = torch.full((1, 2, 3), -1e4)
@@ -156,6 +175,51 @@ def test_an_empty_map_has_no_value_and_no_gradient(shape, per_sample):
     assert dx.shape == shape and dx.dtype == x.dtype
     for grad, param in zip(grads, (p1, p2, beta), strict=True):
         assert torch.equal(grad, torch.zeros_like(param))
+
+
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
+@pytest.mark.parametrize('numbers', range(1, 8))
+def test_numbers_give_what_tensors_of_one_value_give(numbers, layout, dtype):
+    g, x, *params = draw((2, 5, 6, 9), dtype, layout=layout)
+    given = [1.25, 0.3, -0.7]
+    for i in range(3):
+        if numbers >> i & 1:
+            params[i] = torch.full_like(params[i], given[i])
+        else:
+            given[i] = params[i]
+    assert torch.equal(triton_kernel.forward(x, *given), triton_kernel.forward(x, *params))
+    found, expected = (triton_kernel.backward(g, x, *each) for each in (given, params))
+    for grad, right, param in zip(found, expected, (x, *given), strict=True):
+        if isinstance(param, float):
+            assert grad is None
+        else:
+            assert torch.equal(grad, right)
+    of_nothing = triton_kernel.backward(g[:0], x[:0], *given)[1:]
+    for grad, param in zip(of_nothing, given, strict=True):
+        assert grad is None if isinstance(param, float) else torch.equal(grad, 0 * param)
+
+
+@pytest.mark.parametrize('dtype', DTYPES[:3], ids=str)
+def test_numbers_cost_no_tensor(dtype, monkeypatch):
+    x = torch.randn(2, 3, 4, 5).to(dtype).requires_grad_()
+    made = []
+    for name in ('empty', 'empty_like', 'full', 'zeros', 'tensor'):
+        make = getattr(torch, name)
+
+        def counted(*args, name=name, make=make, **kwargs):
+            made.append(name)
+            return make(*args, **kwargs)
+
+        monkeypatch.setattr(torch, name, counted)
+    g = x.detach().clone()
+    y = acon_by_kernel(triton_kernel, x, 1.0, 0.0, 1.0)
+    torch.autograd.grad(y, x, g)
+    assert made == ['empty_like'] * 2
+    acon_by_kernel(triton_kernel, x, 1.0, 0.0, g[0, :, 0, 0].float())
+    with torch.no_grad():
+        acon_by_kernel(triton_kernel, x, 1.0, 0.0, 1.0)
+    assert made == ['empty_like'] * 4
 
 
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
@@ -249,10 +313,9 @@ def test_maps_of_more_than_two_to_the_31_elements_are_reached(layout, tmp_path, 
     monkeypatch.setattr(torch.UntypedStorage, 'copy_', lambda self, source: self)
     sums = torch.zeros(3, tiling.tiles, tiling.rows)
     sizes = (*tiling.sizes, tiling.tiles)
-    triton_device.acon_forward[(1,)](x, *small, y, *sizes, **tiling.constants)
-    triton_device.acon_backward[(1,)](
-        g, x, *small, dx, sums, *sizes, 1, tiling.rows, **tiling.constants
-    )
+    constants = {**tiling.constants, **triton_kernel._are_numbers(*small)}
+    triton_device.acon_forward[(1,)](x, *small, y, *sizes, **constants)
+    triton_device.acon_backward[(1,)](g, x, *small, dx, sums, *sizes, 1, tiling.rows, **constants)
     end = x[:, 1:, -9:].contiguous()
     one = [param[1:] for param in small]
     (value, slope, *expected), _ = closed_form(torch.ones_like(end), end, *one)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 CLASSIFIER = 'configs/classification/mobilenetv1_0.25_metaacon.py'
-MARKS = '<!-- tables 7 -->\n<!-- end of tables -->\n'
+MARKS = '<!-- tables 7 -->\n<!-- end of tables 7 -->\n'
 
 
 @pytest.fixture

@@ -113,6 +113,27 @@ def test_an_unusable_config_gets_a_sentence(toy_config, tmp_path):
     assert 'has no model, train_dataloader, train_cfg' in refusal('empty.py')
 
 
+def test_an_error_inside_a_config_is_told_with_its_line_and_stays_the_cause(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('base.py').write_text("sizes = dict(small=1)\n\nwidth = sizes['big']\n")
+    Path('inherits.py').write_text("_base_ = './base.py'\n")
+    with pytest.raises(UserError) as error:
+        apis.train('inherits.py')
+    assert f"KeyError: 'big' (line 3 of '{tmp_path / 'base.py'}')" in str(error.value)
+    assert type(error.value.__cause__) is KeyError
+
+
+def test_the_traceback_of_a_user_error_is_shown_on_demand(run_tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('wrong.py').write_text('width = 1 / 0\n')
+    runs = [run_tool('train.py', 'wrong.py', ACON_MM_TRACEBACK=value) for value in ('0', '1')]
+    for run in runs:
+        assert run.returncode == 1
+        assert run.stderr.splitlines()[-1].startswith("error: config 'wrong.py' cannot be read")
+    assert 'Traceback' not in runs[0].stderr
+    assert 'wrong.py", line 1' in runs[1].stderr
+
+
 def test_options_that_do_not_fit_are_shown(toy_config):
     message = refusal(toy_config, cfg_options={'train_cfg.max_epochs.deeper': 1})
     assert 'train_cfg.max_epochs.deeper' in message

@@ -7,11 +7,10 @@ activations, is listed.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from acon_mm.analysis import Complexity, count_config
-from acon_mm.errors import UserError
+from acon_mm.errors import report_user_errors
 
 
 def positive(text: str) -> int:
@@ -63,10 +62,8 @@ def main() -> None:
     if len(args.shape) > 2:
         parser.error(f'--shape takes one or two numbers, got {len(args.shape)}')
     size = args.shape * 2 if len(args.shape) == 1 else args.shape
-    try:
+    with report_user_errors():
         cost = count_config(args.config, size)
-    except UserError as error:
-        sys.exit(f'error: {error}')
     if args.json:
         print(json.dumps(asdict(cost) | {'shape': [3, *size]}))
     else:

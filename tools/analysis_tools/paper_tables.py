@@ -1,7 +1,7 @@
 """Print tables of the paper with our figures beside the paper's.
 
 With --update it writes the tables in READMEs anew instead, which stand between the lines
-<!-- tables 2,3 --> and <!-- end of tables -->.
+<!-- tables 2,3 --> and <!-- end of tables 2,3 -->.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from acon_mm.analysis import fill_tables, format_tables, paper_table, paper_tables
-from acon_mm.errors import UserError
+from acon_mm.errors import UserError, report_user_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def update(path: Path) -> None:
 def main() -> None:
     """Parse the arguments and print the tables."""
     args = build_parser().parse_args()
-    try:
+    with report_user_errors():
         for path in args.update:
             update(path)
         if args.update:
@@ -71,8 +71,6 @@ def main() -> None:
         wanted = args.tables or list(paper_tables())
         left_out = {}  # in order, each once
         tables = [paper_table(n, args.work_dirs, left_out.setdefault) for n in wanted]
-    except UserError as error:
-        sys.exit(f'error: {error}')
     for line in left_out:
         print(line, file=sys.stderr)
     print(format_tables(tables, args.format, args.base))

@@ -1,7 +1,7 @@
 """Make DigitScenes: handwritten digits on photographs, made from what scikit-learn ships.
 
 The folder holds ``images`` with ``annotations`` (COCO), ``leftImg8bit`` with ``gtFine``
-(Cityscapes) and ``imagenet`` (crops of one digit, a folder a class).
+(Cityscapes) and ``imagenet`` (crops of one digit, one folder per class).
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
     out, overwrite = values.pop('out'), values.pop('overwrite')
     try:
         build_digit_scenes(out, BuildOptions(**values), overwrite)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f'{parser.prog}: {error}\n')
 
 

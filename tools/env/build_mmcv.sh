@@ -80,7 +80,7 @@ if find_wheel; then exit; fi
 command -v "${cxx[0]}" >/dev/null ||
     die "no C++ compiler '${cxx[0]}': install one (apt-get install g++), or name yours:" \
         'CXX=/path/to/g++.'
-echo 'int main() {}' | "${cxx[@]}" "-std=$standard" -fsyntax-only -x c++ - 2>/dev/null ||
+"${cxx[@]}" "-std=$standard" -fsyntax-only -x c++ - <<<'int main() {}' 2>/dev/null ||
     die "${cxx[*]} does not know -std=$standard, which this torch needs: install GCC 10 or newer," \
         'and name it: CXX=/path/to/g++.'
 [[ -f $include/Python.h ]] ||

@@ -25,7 +25,8 @@ run_logged() {
     beat=$!
     # The command stays in the foreground, so that Ctrl-C reaches it.
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    kill "$beat" 2>/dev/null || true
+    # Not SIGTERM: right after its start the subshell still has our EXIT trap and would run it.
+    kill -KILL "$beat" 2>/dev/null || true
     wait "$beat" 2>/dev/null || true
     if ((status)); then
         tail -n 15 "$log" | cut -c 1-160 | sed 's/^/   | /' >&2

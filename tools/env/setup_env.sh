@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make .venv: the pinned stack, mmcv with its compiled operators, acon_mm as an editable install.
+# Create .venv: the pinned packages, mmcv with its compiled operators, acon_mm (editable).
 #
 #   [PYTHON=python3.11] [ACON_MM_CACHE=folder] tools/env/setup_env.sh
 #
-# A step that is done leaves its name and the state of its inputs in .venv/.acon_mm and is skipped
-# the next time. A step that was cut short may have left half a package: .venv is then made anew
-# (the compiled wheel of mmcv lies outside, so minutes are lost, not more).
+# A finished step saves the state of its inputs under its name in .venv/.acon_mm and is skipped the
+# next time. An interrupted step may leave half a package: .venv is then created again, which takes
+# minutes only, since the compiled wheel of mmcv lies outside.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tools/env/lib.sh
@@ -18,7 +18,7 @@ pip_pinned=("$py" -m pip install --quiet --constraint requirements/constraints.t
 
 minor_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# Print a Python that can make the environment: $PYTHON if set, else the first on PATH that fits.
+# Print a Python that can create .venv: $PYTHON if set, else the first suitable one on PATH.
 find_python() {
     local candidate version
     for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
@@ -39,7 +39,7 @@ find_python() {
         'newer one): install one, or name it: PYTHON=/path/to/python3.11 make env.'
 }
 
-# The venv is whole, belongs to this folder, runs, and is of the Python that was asked for.
+# The venv is complete, belongs to this folder, runs, and has the Python that was asked for.
 venv_is_sound() {
     [[ ! -e $state/unfinished ]] && is_done venv "$PWD" && "$py" -c '' 2>/dev/null || return 1
     [[ -z ${PYTHON:-} || $(minor_version "$PYTHON") == "$(minor_version "$py")" ]]
@@ -55,8 +55,8 @@ step() {
     say "$name: $text"
     touch "$state/unfinished"
     run_logged "$state/$name.log" "$@" ||
-        die "the step '$name' failed; the log says why: $state/$name.log. Run 'make env' again" \
-            'once that is mended.'
+        die "the step '$name' failed; the log says why: $state/$name.log. Fix the cause and run" \
+            "'make env' again."
     printf '%s' "$inputs" >"$state/$name"
     rm "$state/unfinished"
 }
@@ -86,34 +86,35 @@ install_acon_mm() {
 # One set-up at a time: `make demo` and `make test` may be started together.
 exec 9<tools/env/setup_env.sh
 flock --nonblock 9 || {
-    say 'another set-up is at work here: waiting for it'
+    say 'another set-up is running here: waiting for it to end'
     flock 9
 }
 
 if ! venv_is_sound; then
     [[ ! -e $venv || -d $state ]] ||
-        die "$venv was not made by 'make env' and is left alone: move it away and run it again."
+        die "$venv was not made by 'make env' and is not changed: move it away and run" \
+            "'make env' again."
     python=$(find_python)
     need_disk . 8 "$venv"
     rm -rf "$venv"
     mkdir -p "$state"
-    step venv "$PWD" "making $venv with $python (about 5 seconds)" make_venv
+    step venv "$PWD" "creating $venv with $python (about 5 seconds)" make_venv
 fi
 
 pins=$(cat requirements.txt requirements/*.txt | sha256sum)
 if ! is_done stack "$pins"; then need_disk . 7 "$venv"; fi
-step stack "$pins" 'installing torch, mmdet and the others (about 2 minutes)' install_stack
+step stack "$pins" 'installing torch, mmdet and the other packages (about 2 minutes)' install_stack
 
 MMCV_VERSION=$(sed -n 's/^mmcv==//p' requirements/constraints.txt)
 export MMCV_VERSION
-# Asked every time: the machine may have got a GPU or nvcc since, or .venv is on a shared disk.
+# Checked every time: the machine may have got a GPU or nvcc since, or .venv is on a shared disk.
 wheel=$(tools/env/build_mmcv.sh "$py" "$(cat "$state/mmcv" 2>/dev/null)")
 if [[ $wheel ]]; then
     wheel_key=$(basename "$(dirname "$wheel")") # names torch, the device, its architectures
     step mmcv "$wheel_key" 'installing the compiled wheel (about 5 seconds)' install_mmcv
 fi
 
-# The CPU kernel belongs to a release of torch, and a compiler may have come since.
+# The CPU kernel works with one release of torch, and a compiler may have been installed since.
 package=$(
     cat setup.py pyproject.toml acon_mm/version.py acon_mm/ops/csrc/* requirements/runtime.txt |
         sha256sum
@@ -126,7 +127,7 @@ step acon_mm "$package" \
 kernel=$(<"$state/kernel")
 if [[ $kernel == 'cpu: plain'* && ${ACON_MM_WITH_KERNEL:-1} != 0 ]]; then
     say 'WARNING: acon_mm works, but without its compiled CPU kernel ACON takes several times as' \
-        "long on the CPU. The log says why it was not built: $state/acon_mm.log. Once there is a" \
-        "C++ compiler (apt-get install g++), 'make env' builds it."
+        "long on the CPU. The log says why it was not built: $state/acon_mm.log. With a C++" \
+        "compiler (apt-get install g++), 'make env' builds it."
 fi
 say ".venv is ready; ACON on the $kernel"

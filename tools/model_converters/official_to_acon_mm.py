@@ -4,7 +4,7 @@ import argparse
 
 from acon_mm.apis.conversion import convert_official
 from acon_mm.checkpoints.official_names import OFFICIAL_NAMES
-from acon_mm.errors import UserError
+from acon_mm.errors import report_user_errors
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,11 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Convert the file; on a bad one say so in one sentence and exit with status 1."""
-    parser = build_parser()
-    try:
-        convert_official(**vars(parser.parse_args()))
-    except UserError as error:
-        parser.exit(1, f'error: {error}\n')
+    with report_user_errors():
+        convert_official(**vars(build_parser().parse_args()))
 
 
 if __name__ == '__main__':

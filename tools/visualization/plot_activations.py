@@ -1,8 +1,10 @@
 """Draw the curves of ACON-C and its derivative into an image file."""
 
 import argparse
+import sys
 
 from acon_mm.analysis import draw_curves
+from acon_mm.errors import UserError
 
 
 def main() -> None:
@@ -11,10 +13,12 @@ def main() -> None:
     parser.add_argument(
         '--out', default='resources/acon_curves.png', help='the image, PNG, SVG or PDF by its name'
     )
-    parser.add_argument('--dpi', type=int, default=110, help='pixels an inch')
+    parser.add_argument('--dpi', type=int, default=110, help='pixels per inch')
     args = parser.parse_args()
     try:
         draw_curves().savefig(args.out, dpi=args.dpi)
+    except UserError as error:
+        sys.exit(f'error: {error}')
     except (OSError, ValueError) as error:
         parser.error(f'--out {args.out} cannot be written: {error}')
     print(f'Wrote {args.out}')

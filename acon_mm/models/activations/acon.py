@@ -7,7 +7,7 @@ Every module accepts ``inplace`` and ignores it: mmcv's ``ConvModule`` adds that
 config of any activation it does not know.
 """
 
-from typing import Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class ChannelActivation(nn.Module):
         ValueError: If ``num_channels`` is not a positive integer.
     """
 
-    deploy: Final[bool]  # a constant for torch.jit.script
+    __constants__ = ('deploy',)  # for torch.jit.script
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
@@ -63,10 +63,14 @@ class ChannelActivation(nn.Module):
 class ConstantFactorActivation(ChannelActivation):
     """Fold slopes and a switching factor that do not depend on the input.
 
-    The kernels compute ``p1 - p2`` and ``beta * (p1 - p2)`` in registers, once a channel, so they
-    keep taking the parameters and nothing is gained there. What is gained is the graph of a
-    tracer, exporter or compiler, which gets both as constants in the shape it needs.
+    The kernels compute ``p1 - p2`` and ``beta * (p1 - p2)`` in registers, once per channel: they
+    still take the parameters and gain nothing. The graph of a tracer, exporter or compiler gains:
+    it gets both as constants in the shape it needs.
     """
+
+    d: Tensor
+    beta_d: Tensor
+    folded_p2: Tensor
 
     def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
         """Return ``p1``, ``p2`` and ``beta``, numbers or tensors of shape ``(C,)``."""
@@ -79,7 +83,7 @@ class ConstantFactorActivation(ChannelActivation):
         ):
             self.register_buffer(name, value, persistent=False)
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         if self.deploy:
             self.fold()
@@ -111,6 +115,7 @@ class AconA(ConstantFactorActivation):
         super().__init__(num_channels)
         self.init_beta = beta
         self.learnable = learnable
+        self.beta: nn.Parameter | float
         if learnable:
             self.beta = nn.Parameter(torch.empty(num_channels))
             self.reset_parameters()
@@ -119,7 +124,7 @@ class AconA(ConstantFactorActivation):
 
     def reset_parameters(self) -> None:
         """Set the switching factors to their first value."""
-        if self.learnable:
+        if isinstance(self.beta, nn.Parameter):
             nn.init.constant_(self.beta, self.init_beta)
 
     def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:

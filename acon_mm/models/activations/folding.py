@@ -15,9 +15,10 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Module:
         norm: What stands after it.
 
     Returns:
-        What stands after it now: an identity, or ``norm`` itself if that is no batch norm.
+        What stands after it now: an identity, or ``norm`` itself if that is no batch norm with
+        running statistics.
     """
-    if not isinstance(norm, _BatchNorm):
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
         return norm
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     shift = -norm.running_mean.double() * scale
@@ -40,5 +41,6 @@ def switch_activations_to_deploy(net: nn.Module) -> None:
         net: The network; it is changed. Its own method of that name is not called.
     """
     for module in list(net.modules()):
-        if module is not net and hasattr(module, 'switch_to_deploy'):
-            module.switch_to_deploy()
+        switch = getattr(module, 'switch_to_deploy', None)
+        if module is not net and switch is not None:
+            switch()

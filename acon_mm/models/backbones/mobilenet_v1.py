@@ -1,6 +1,7 @@
 """MobileNetV1 (https://arxiv.org/abs/1704.04861) with a replaceable activation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models.utils import make_divisible
 from torch import nn
@@ -35,10 +36,12 @@ class AconMobileNetV1(StagedBackbone):
     Args:
         widen_factor: The width; the paper has 0.25 and 0.75.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: ``'all'`` replaces every activation, ``'one'`` only that after each depth-wise
-            convolution; the others are then ReLU.
+        placement: Which activations are replaced: ``'one'``, in each block the one after the
+            depth-wise convolution, or ``'all'``. The others, with ``'one'`` those outside the
+            blocks as well, are ReLU.
         out_indices: The stages whose outputs are returned, out of 0 to 4.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 
@@ -67,7 +70,7 @@ class AconMobileNetV1(StagedBackbone):
         out_indices: Sequence[int] = (4,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_width(widen_factor)
         check_choice('placement', placement, PLACEMENTS)
@@ -76,7 +79,7 @@ class AconMobileNetV1(StagedBackbone):
         stem = {
             'conv1': ConvNormAct(3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=other_act_cfg)
         }
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         for channels, num_blocks, stride in STAGES:
             out_channels = make_divisible(channels * widen_factor, 8)
             blocks = []

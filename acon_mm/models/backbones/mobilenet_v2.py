@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models.utils import make_divisible
 from torch import Tensor, nn
@@ -94,11 +95,13 @@ class AconMobileNetV2(StagedBackbone):
     Args:
         widen_factor: The width; the paper has 0.17, 0.6, 1.0 and 1.4.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: ``'all'`` replaces every activation, ``'one'`` only that after each depth-wise
-            convolution; the others are then ReLU6.
+        placement: Which activations are replaced: ``'one'``, in each block the one after the
+            depth-wise convolution, or ``'all'``. The others, with ``'one'`` those outside the
+            blocks as well, are ReLU6.
         width_rule: How channels are scaled, ``'mmpretrain'`` or ``'ceil'``, see above.
         out_indices: The stages whose outputs are returned, out of 0 to 7.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 
@@ -128,7 +131,7 @@ class AconMobileNetV2(StagedBackbone):
         out_indices: Sequence[int] = (7,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_width(widen_factor)
         check_choice('placement', placement, PLACEMENTS)
@@ -149,7 +152,7 @@ class AconMobileNetV2(StagedBackbone):
 
         width = scaled(32, widen_factor, width_rule)
         stem = {'conv1': conv(3, width, 3, stride=2)}
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         for expansion, channels, num_blocks, stride in STAGES:
             out_channels = scaled(channels, widen_factor, width_rule)
             blocks = []

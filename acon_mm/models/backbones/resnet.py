@@ -5,6 +5,7 @@ they are. Only the blocks differ.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class AconResNet(ResNet):
     Args:
         depth: 18, 34, 50, 101 or 152.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: Which activations of a block are replaced: ``'one'`` (bottleneck: after the
+        placement: Which activations are replaced: in each block ``'one'`` (bottleneck: after the
             3×3 convolution; basic block: after the first convolution) or ``'all'``. None, the
             default, is the paper's choice: ``'one'`` for bottlenecks, ``'all'`` for basic blocks.
         se_ratio: The reduction of a squeeze-and-excitation layer before each addition, 16 in
@@ -56,7 +57,8 @@ class AconResNet(ResNet):
         **kwargs: The other arguments of ``mmpretrain.ResNet``: ``in_channels``,
             ``stem_channels``, ``base_channels``, ``expansion``, ``num_stages``, ``deep_stem``,
             ``avg_down``, ``conv_cfg``, ``norm_cfg``, ``zero_init_residual``, ``drop_path_rate``,
-            ``init_cfg``.
+            ``init_cfg``. The norms inside the activations follow ``norm_cfg``, too, unless
+            ``act_cfg`` names one.
 
     Shape:
         - Input: ``(N, in_channels, H, W)``.
@@ -80,6 +82,8 @@ class AconResNet(ResNet):
         for depth, (block, num_blocks) in ResNet.arch_settings.items()
     }
 
+    res_layers: list[str]
+
     def __init__(
         self,
         depth: int,
@@ -95,7 +99,7 @@ class AconResNet(ResNet):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         num_stages = kwargs.get('num_stages', 4)
         check_choice('depth', depth, tuple(self.arch_settings))
@@ -128,7 +132,7 @@ class AconResNet(ResNet):
         # What the forward pass runs.
         self.res_layers = self.res_layers[: max(out_indices) + 1]
 
-    def make_res_layer(self, dilation: int, **kwargs) -> nn.Module:
+    def make_res_layer(self, dilation: int, **kwargs: Any) -> nn.Module:
         """Build one stage."""
         layer = super().make_res_layer(
             dilation=dilation,

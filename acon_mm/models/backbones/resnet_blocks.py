@@ -4,11 +4,13 @@ They are mmpretrain's, whose layers and initial values are used as they are, exc
 position of an activation has a module of its own.
 """
 
+from typing import Any
+
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from acon_mm.models.activations import build_activation
-from acon_mm.models.layers import build_se, norm_act, recompute
+from acon_mm.models.layers import build_se, checkpoint_block, norm_act
 
 from .base import act_cfgs
 
@@ -29,13 +31,17 @@ class AconBasicBlock(BasicBlock):
     """
 
     def __init__(
-        self, act_cfg: dict, placement: str | None = None, se_ratio: int | None = None, **kwargs
+        self,
+        act_cfg: dict,
+        placement: str | None = None,
+        se_ratio: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         del self.relu
         cfgs = act_cfgs(act_cfg, placement or 'all', 'ReLU', count=2, replaced=0)
-        self.act1 = build_activation(cfgs[0], self.mid_channels)
-        self.act2 = build_activation(cfgs[1], self.out_channels)
+        self.act1 = build_activation(cfgs[0], self.mid_channels, self.norm_cfg)
+        self.act2 = build_activation(cfgs[1], self.out_channels, self.norm_cfg)
         self.se_layer = build_se(se_ratio, self.out_channels)
 
     def set_dilation(self, dilation: int) -> None:
@@ -50,7 +56,7 @@ class AconBasicBlock(BasicBlock):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        out = checkpoint_block(self, x, self.residual) if self.with_cp else self.residual(x)
         return self.act2(out)
 
 
@@ -70,14 +76,18 @@ class AconBottleneck(Bottleneck):
     """
 
     def __init__(
-        self, act_cfg: dict, placement: str | None = None, se_ratio: int | None = None, **kwargs
+        self,
+        act_cfg: dict,
+        placement: str | None = None,
+        se_ratio: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         del self.relu
         cfgs = act_cfgs(act_cfg, placement or 'one', 'ReLU', count=3, replaced=1)
-        self.act1 = build_activation(cfgs[0], self.mid_channels)
-        self.act2 = build_activation(cfgs[1], self.mid_channels)
-        self.act3 = build_activation(cfgs[2], self.out_channels)
+        self.act1 = build_activation(cfgs[0], self.mid_channels, self.norm_cfg)
+        self.act2 = build_activation(cfgs[1], self.mid_channels, self.norm_cfg)
+        self.act3 = build_activation(cfgs[2], self.out_channels, self.norm_cfg)
         self.se_layer = build_se(se_ratio, self.out_channels)
 
     def set_dilation(self, dilation: int) -> None:
@@ -93,9 +103,9 @@ class AconBottleneck(Bottleneck):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        out = checkpoint_block(self, x, self.residual) if self.with_cp else self.residual(x)
         return self.act3(out)
 
 
-def _set_dilation(conv: nn.Module, dilation: int) -> None:
+def _set_dilation(conv: nn.Conv2d, dilation: int) -> None:
     conv.dilation = conv.padding = (dilation, dilation)

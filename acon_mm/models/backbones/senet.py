@@ -1,6 +1,7 @@
 """SENet (https://arxiv.org/abs/1709.01507) with a replaceable activation, Table 7."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ class SENetBlock(nn.Module):
             self.downsample = ConvNormAct(
                 in_channels, out_channels, projection, stride=stride, norm_cfg=norm_cfg
             )
-        self.activate = build_activation(acts[2], out_channels)
+        self.activate = build_activation(acts[2], out_channels, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.se_layer(self.conv3(self.conv2(self.conv1(x))))
@@ -90,7 +91,8 @@ class AconSENet(StagedBackbone):
             convolution, as in the paper's ResNets (the paper does not say it of SENet), or
             ``'all'``.
         out_indices: The stages whose outputs are returned, out of 0 to 3.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 
@@ -119,11 +121,11 @@ class AconSENet(StagedBackbone):
         out_indices: Sequence[int] = (3,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('depth', depth, NUM_BLOCKS)
         check_choice('placement', placement, PLACEMENTS)
-        stem_layers = []
+        stem_layers: list[nn.Module] = []
         width = 3
         for channels in STEM_CHANNELS:
             stride = 1 if stem_layers else 2
@@ -133,8 +135,8 @@ class AconSENet(StagedBackbone):
             width = channels
         # Without padding but rounded up, as in Caffe: the windows start at the first pixel.
         pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        stages = {}
-        common = dict(act_cfg=act_cfg, placement=placement, norm_cfg=norm_cfg)
+        stages: dict[str, nn.Module] = {}
+        common: dict[str, Any] = dict(act_cfg=act_cfg, placement=placement, norm_cfg=norm_cfg)
         for channels, num_blocks in zip(STAGE_CHANNELS, NUM_BLOCKS[depth], strict=True):
             # The first stage keeps the size of the map: its projection only widens.
             stride, projection = (2, 3) if stages else (1, 1)

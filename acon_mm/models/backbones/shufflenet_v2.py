@@ -1,6 +1,7 @@
 """ShuffleNetV2 (https://arxiv.org/abs/1807.11164) in the authors' channel order."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -136,13 +137,15 @@ class AconShuffleNetV2(StagedBackbone):
     Args:
         widen_factor: The width: 0.5, 1.0, 1.5 or 2.0.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: ``'all'`` replaces every activation, ``'one'`` only that after the last
-            convolution of each block's main branch; the others are then ReLU.
+        placement: Which activations are replaced: ``'one'``, in each block the one after the last
+            convolution of the main branch, or ``'all'``. The others, with ``'one'`` those outside
+            the blocks as well, are ReLU.
         se_ratio: The reduction of a squeeze-and-excitation that ends the main branch of each
             block, 16 for Table 6; None for none.
         output_stride: The largest stride of a stage: 8, 16 or 32.
         out_indices: The stages whose outputs are returned, out of 0 to 3.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         **kwargs: ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``init_cfg`` of
             :class:`StagedBackbone`. An ``init_cfg`` replaces the authors' initial values.
 
@@ -172,7 +175,7 @@ class AconShuffleNetV2(StagedBackbone):
         output_stride: int = 32,
         out_indices: Sequence[int] = (3,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('widen_factor', widen_factor, tuple(CHANNELS))
         check_choice('placement', placement, PLACEMENTS)
@@ -184,7 +187,7 @@ class AconShuffleNetV2(StagedBackbone):
             'conv1': ConvNormAct(3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=other_act_cfg),
             'maxpool': nn.MaxPool2d(3, stride=2, padding=1),
         }
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         reached, dilation = STEM_STRIDE, 1
         for out_channels, num_blocks in zip(stage_channels, NUM_BLOCKS, strict=True):
             stride = 2 if reached < output_stride else 1

@@ -1,6 +1,7 @@
 """TFNet of *Activate or Not* (https://arxiv.org/abs/2009.04759), Table 8."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class TFBlock(nn.Module):
     def __init__(self, in_channels: int, *, stride: int, norm_cfg: dict) -> None:
         super().__init__()
         self.stride = stride
-        act_cfg = dict(type=AconFReLU, norm_cfg=norm_cfg)
+        act_cfg = dict(type=AconFReLU)
         self.branch_main = nn.Sequential(
             ConvNormAct(in_channels, in_channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg),
             ConvNormAct(in_channels, in_channels, 1, norm_cfg=norm_cfg),
@@ -96,7 +97,7 @@ class TFNet(StagedBackbone):
         out_indices: Sequence[int] = (4,),
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         init_cfg: dict | list | None = KAIMING,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('widen_factor', widen_factor, WIDEN_FACTORS)
         width = int(16 * widen_factor)
@@ -105,15 +106,14 @@ class TFNet(StagedBackbone):
                 3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=dict(type='ReLU')
             )
         }
-        stages = {}
+        stages: dict[str, nn.Module] = {}
         for index, num_blocks in enumerate(NUM_BLOCKS, 1):
             first = TFBlock(width, stride=2, norm_cfg=norm_cfg)
             width *= 2
             others = (TFBlock(width, stride=1, norm_cfg=norm_cfg) for _ in range(num_blocks - 1))
             stages[f'layer{index}'] = nn.Sequential(first, *others)
-        act_cfg = dict(type=AconFReLU, norm_cfg=norm_cfg)
         stages['conv_last'] = ConvNormAct(
-            width, LAST_CHANNELS, 1, norm_cfg=norm_cfg, act_cfg=act_cfg
+            width, LAST_CHANNELS, 1, norm_cfg=norm_cfg, act_cfg=dict(type=AconFReLU)
         )
         super().__init__(stem, stages, out_indices=out_indices, init_cfg=init_cfg, **kwargs)
         self.widen_factor = widen_factor

@@ -1,5 +1,7 @@
 """A linear classifier behind dropout, as TFNet, SENet-154 and ShuffleNetV2 2.0× have it."""
 
+from typing import Any
+
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ class DropoutLinearClsHead(LinearClsHead):
         ValueError: If ``dropout_rate`` is not in [0, 1].
     """
 
-    def __init__(self, *, dropout_rate: float, **kwargs) -> None:
+    def __init__(self, *, dropout_rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(dropout_rate, (int, float)) or not 0 <= dropout_rate <= 1:
             raise ValueError(

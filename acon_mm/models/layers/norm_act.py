@@ -5,7 +5,8 @@ from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
 
 from acon_mm.models.activations import AconA, AconB, AconC, MetaAcon
-from acon_mm.models.activations.meta_acon import may_be_passed_by, usual_layers
+from acon_mm.models.activations.meta_acon import default_layers
+from acon_mm.ops import torch_private
 from acon_mm.ops.norm_act import Activation, Norm, can_compute_norm_act, may_compute_norm_act
 from acon_mm.ops.norm_act import norm_act as fused_norm_act
 
@@ -40,8 +41,14 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     return act(norm(x))
 
 
+def _can_bypass(module: nn.Module, *classes: type[nn.Module]) -> bool:
+    """Return whether to compute what a module does instead of calling it changes nothing."""
+    replaced = 'forward' in vars(module)
+    return type(module) in classes and not replaced and not torch_private.has_hooks(module)
+
+
 def _describe_norm(norm: nn.Module) -> Norm | None:
-    if not may_be_passed_by(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
+    if not _can_bypass(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
         return None
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and _is_distributed():
         return None
@@ -62,7 +69,7 @@ def _count_batch(norm: nn.Module) -> None:
 
 
 def _describe_activation(act: nn.Module) -> Activation | None:
-    if not may_be_passed_by(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
+    if not _can_bypass(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
         return None
     if type(act) in PLAIN:
         return PLAIN[type(act)]
@@ -70,7 +77,7 @@ def _describe_activation(act: nn.Module) -> Activation | None:
         return Activation('acon', act.constants())
     if act.manner == 'layer_wise':
         return Activation('layer_wise', (act.p1, act.p2))
-    layers = usual_layers(act) if act.channel_wise else None
+    layers = default_layers(act) if act.channel_wise else None
     return layers and Activation('channel_wise', (act.p1, act.p2), layers, act.bn1.training)
 
 

@@ -5,8 +5,6 @@
 #include "sweep.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <tuple>
 
@@ -34,30 +32,24 @@ struct AconBackward : AconOp {
   }
 };
 
-void check(const Tensor& x, const Tensor& p1, const Tensor& p2, const Tensor& beta) {
+void check(
+    const Tensor& x, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
   TORCH_CHECK_VALUE(x.dim() >= 2, "x must have at least two dimensions, but it has ", x.dim());
-  const auto dtype = at::toOpMathType(x.scalar_type());
-  for (const Tensor& p : {p1, p2, beta}) {
-    TORCH_CHECK_VALUE(
-        p.scalar_type() == dtype && p.is_contiguous() && p.device().is_cpu(),
-        "p1, p2 and beta must be contiguous tensors of ", dtype, " on the CPU");
-  }
-  const auto n = x.size(0), c = x.size(1);
   TORCH_CHECK_VALUE(
-      p1.sizes() == at::IntArrayRef({c}) && p2.sizes() == p1.sizes() &&
-          (beta.sizes() == p1.sizes() || beta.sizes() == at::IntArrayRef({n, c})),
-      "p1 and p2 must have the shape (C,) and beta (C,) or (N, C), but they have ", p1.sizes(),
-      ", ", p2.sizes(), " and ", beta.sizes(), " for x of ", x.sizes());
+      p1.fits(x, false) && p2.fits(x, false) && beta.fits(x, true),
+      "p1 and p2 must be numbers or contiguous tensors of the shape (C,), beta likewise or "
+      "(N, C), of ", at::toOpMathType(x.scalar_type()), " on the CPU, for x of ", x.sizes());
 }
 
-Tensor forward(const Tensor& input, const Tensor& p1, const Tensor& p2, const Tensor& beta) {
+Tensor forward(
+    const Tensor& input, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
   check(input, p1, p2, beta);
   const Tensor x = dense(input);
   Tensor y = at::empty_like(x);
   if (x.numel() == 0) {
     return y;
   }
-  const Plan plan(Map(x), beta.dim() == 2);
+  const Plan plan(Map(x), beta.per_sample());
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon forward", [&] {
         using T = at::opmath_type<scalar_t>;
@@ -90,28 +82,32 @@ std::vector<double> add_up(const Plan& plan, int64_t kinds, const T* partial) {
   return sums;
 }
 
-// Writes the gradients of the parameters that follow from the sums of AconOp, from `sums` on.
+// Writes the gradients of the parameters from the sums of AconOp, but not of numbers.
 template <typename T>
 void write_gradients(
-    const double* sums, const Tensor& p1, const Tensor& p2, Tensor& dp1, Tensor& dp2,
-    Tensor& dbeta) {
-  const int64_t channels = p1.numel();
-  const T *p1s = p1.const_data_ptr<T>(), *p2s = p2.const_data_ptr<T>();
-  T *to1 = dp1.mutable_data_ptr<T>(), *to2 = dp2.mutable_data_ptr<T>();
-  T* to = dbeta.mutable_data_ptr<T>();
-  for (int64_t c = 0; c < channels; ++c) {
-    const double d = static_cast<double>(p1s[c]) - p2s[c];
-    to1[c] = static_cast<T>(sums[c]);
-    to2[c] = static_cast<T>(sums[channels + c]);
-    for (int64_t i = c; i < dbeta.numel(); i += channels) {
-      to[i] = static_cast<T>(d * d * sums[2 * channels + i]);
+    const double* sums, int64_t channels, const Parameter& p1, const Parameter& p2,
+    const Tensor& dp1, const Tensor& dp2, const Tensor& dbeta) {
+  const auto write = [&](const Tensor& to, const double* from, const auto& scale) {
+    T* const data = to.defined() ? to.mutable_data_ptr<T>() : nullptr;
+    for (int64_t i = 0; data && i < to.numel(); i += channels) {
+      for (int64_t c = 0; c < channels; ++c) {
+        data[i + c] = static_cast<T>(from[i + c] * scale(c));
+      }
     }
-  }
+  };
+  const auto one = [](int64_t) { return 1.0; };
+  write(dp1, sums, one);
+  write(dp2, sums + channels, one);
+  write(dbeta, sums + 2 * channels, [&](int64_t c) {
+    const double d = static_cast<double>(of<T>(p1).at(0, c)) - of<T>(p2).at(0, c);
+    return d * d;
+  });
 }
 
+// The gradients of x, p1, p2 and beta; that of a number is not defined.
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
-    const Tensor& grad, const Tensor& input, const Tensor& p1, const Tensor& p2,
-    const Tensor& beta) {
+    const Tensor& grad, const Tensor& input, const Parameter& p1, const Parameter& p2,
+    const Parameter& beta) {
   check(input, p1, p2, beta);
   TORCH_CHECK_VALUE(
       grad.sizes() == input.sizes() && grad.scalar_type() == input.scalar_type(),
@@ -119,11 +115,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
   const Tensor x = dense(input);
   const Tensor g = like(grad, x);
   Tensor dx = at::empty_like(x);
-  Tensor dp1 = at::zeros_like(p1), dp2 = at::zeros_like(p2), dbeta = at::zeros_like(beta);
+  Tensor dp1 = p1.zeros(), dp2 = p2.zeros(), dbeta = beta.zeros();
   if (x.numel() == 0) {
     return {dx, dp1, dp2, dbeta};
   }
-  const Plan plan(Map(x), beta.dim() == 2);
+  const Plan plan(Map(x), beta.per_sample());
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon backward", [&] {
         using T = at::opmath_type<scalar_t>;
@@ -134,7 +130,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
             {of<T>(p1), of<T>(p2), of<T>(beta)}};
         sweep.run(plan, sums.data());
         write_gradients<T>(
-            add_up(plan, AconBackward::kSums, sums.data()).data(), p1, p2, dp1, dp2, dbeta);
+            add_up(plan, AconBackward::kSums, sums.data()).data(), plan.map.channels, p1, p2, dp1,
+            dp2, dbeta);
       });
   return {dx, dp1, dp2, dbeta};
 }

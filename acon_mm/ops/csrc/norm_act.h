@@ -76,8 +76,8 @@ struct NormForward {
   }
 };
 
-// Of the gradient of the value and x. If kAdds, the sums are those of g a, of g a (x - m) and of the
-// activation; otherwise c0 and c1 are known, the last two parameters.
+// Of the gradient of the value and x. If kAdds, the sums are those of g a, of g a (x - m) and of
+// the activation; otherwise c0 and c1 are known, the last two parameters.
 template <typename Act, bool kAdds, bool kWrites_>
 struct NormBackward {
   static constexpr int kInputs = 2, kParams = 3 + Act::kParams + (kAdds ? 0 : 2);
@@ -228,7 +228,7 @@ void with_activation(
   }
 }
 
-// mean and 1 / sqrt(variance + eps), by which the norm is done, after an update of the running ones.
+// Writes mean and 1 / sqrt(variance + eps), which the norm uses, and updates the running ones.
 template <typename T>
 void statistics(
     const OptTensors& norm, bool batch, double momentum, double eps, const Moments& found,
@@ -266,7 +266,7 @@ void statistics(
 // `norm` is weight, bias, running mean and variance, or empty. `act` is empty, p1, p2 and beta, or
 // p1, p2 and the layers as switching_forward() takes them. Returns the value and what
 // norm_act_backward() needs besides: the statistics and, of Meta-ACON, the mean of each plane as
-// normalised and of y, beta, and what the layers keep.
+// normalised and of y, beta, and what the layers save.
 Tensors norm_act_forward(
     const Tensor& input, const OptTensors& norm, bool batch, double momentum, double eps,
     int64_t kind, const Tensors& act, bool act_batch, std::pair<double, double> act_momentum,
@@ -308,9 +308,9 @@ Tensors norm_act_forward(
           if (kind == kLayerWise) {
             result.push_back(mean.sum(1, true).sigmoid_().expand_as(mean).contiguous());
           } else {
-            const Tensors kept = switching_forward(
+            const Tensors saved = switching_forward(
                 mean, {act.begin() + 2, act.end()}, act_batch, act_momentum, act_eps);
-            result.insert(result.end(), kept.begin(), kept.end());
+            result.insert(result.end(), saved.begin(), saved.end());
           }
           beta = result[4];
         }
@@ -323,19 +323,19 @@ Tensors norm_act_forward(
   return result;
 }
 
-// `norm` is weight and bias, or empty; `act` is empty, p1, p2 and beta, or p1, p2 and the weights as
-// switching_backward() takes them; `kept` is what norm_act_forward() returned besides the value.
+// `norm` is weight and bias, or empty; `act` is empty, p1, p2 and beta, or p1, p2 and the weights
+// as switching_backward() takes them; `saved` is what norm_act_forward() returned besides the value.
 // Returns the gradients of x (undefined unless `with_dx`), of weight and bias, and of p1, p2 and
 // beta or the layers.
 Tensors norm_act_backward(
     const Tensor& grad, const Tensor& input, const OptTensors& norm, bool batch, int64_t kind,
-    const Tensors& act, const Tensors& kept, bool act_batch, bool with_dx) {
+    const Tensors& act, const Tensors& saved, bool act_batch, bool with_dx) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input), g = like(grad, x);
   const bool meta = kind >= kChannelWise;
   const Plan plan(Map(x), meta);
   const int64_t channels = plan.map.channels, samples = plan.map.samples;
-  const Tensor beta = meta ? kept[3] : kind == kAcon ? act[2] : Tensor();
+  const Tensor beta = meta ? saved[3] : kind == kAcon ? act[2] : Tensor();
   const auto wide = x.options().dtype(at::toOpMathType(x.scalar_type()));
   const Tensor dweight = at::empty({channels}, wide), dbias = at::empty_like(dweight);
   Tensors result = {with_dx ? at::empty_like(x) : Tensor(), dweight, dbias};
@@ -346,7 +346,7 @@ Tensors norm_act_backward(
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::norm_act backward", [&] {
         using T = at::opmath_type<scalar_t>;
-        const Affine<T> affine(norm, kept[0]);
+        const Affine<T> affine(norm, saved[0]);
         const std::array<const scalar_t*, 2> in{
             g.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>()};
         scalar_t* const dx = with_dx ? result[0].mutable_data_ptr<scalar_t>() : nullptr;
@@ -366,12 +366,13 @@ Tensors norm_act_backward(
           Tensor dm;  // the gradient of the mean of y over a plane
           if constexpr (Act::kSums > 0) {
             write_gradients<T>(
-                sums.data() + 2 * channels, act[0], act[1], result[3], result[4], result[5]);
+                sums.data() + 2 * channels, channels, act[0], act[1], result[3], result[4],
+                result[5]);
           }
           if (kind == kChannelWise) {
             const Tensors found = switching_backward(
-                result[5], kept[2], {act.begin() + 2, act.end()},
-                {kept.begin() + 3, kept.end()}, act_batch);
+                result[5], saved[2], {act.begin() + 2, act.end()},
+                {saved.begin() + 3, saved.end()}, act_batch);
             dm = found[0];
             result.pop_back();
             result.insert(result.end(), found.begin() + 1, found.end());
@@ -381,7 +382,7 @@ Tensors norm_act_backward(
           }
           std::vector<double> of_weight(channels), of_bias(channels);
           const T* dms = meta ? dm.const_data_ptr<T>() : nullptr;
-          const T* normal = meta ? kept[1].const_data_ptr<T>() : nullptr;
+          const T* normal = meta ? saved[1].const_data_ptr<T>() : nullptr;
           for (int64_t c = 0; c < channels; ++c) {
             of_bias[c] = sums[c];
             of_weight[c] =

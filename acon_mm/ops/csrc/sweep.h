@@ -12,6 +12,7 @@
 
 #pragma once
 
+#include "parameter.h"
 #include "vector.h"
 
 #include <ATen/Parallel.h>
@@ -187,16 +188,24 @@ struct Plan {
   }
 };
 
-// A parameter (C,), or (N, C) with the stride C.
+// A Parameter as a pass reads it: `stride` apart for each group, or a number.
 template <typename T>
 struct Param {
   const T* data;
-  int64_t stride;
+  int64_t stride = 0;
+  T number = 0;
+
+  T at(int64_t group, int64_t channel) const {
+    return data ? data[group * stride + channel] : number;
+  }
 };
 
 template <typename T>
-Param<T> of(const Tensor& param) {
-  return {param.const_data_ptr<T>(), param.dim() == 2 ? param.size(1) : 0};
+Param<T> of(const Parameter& p) {
+  if (!p.tensor.defined()) {
+    return {nullptr, 0, static_cast<T>(p.number)};
+  }
+  return {p.tensor.const_data_ptr<T>(), p.per_sample() ? p.tensor.size(1) : 0};
 }
 
 template <typename Op, typename scalar_t>
@@ -236,7 +245,7 @@ struct Sweep {
 
   void prepare(const Piece& piece, int64_t c, T (&p)[kParamRoom]) const {
     for (int k = 0; k < kParams; ++k) {
-      p[k] = params[k].data[piece.group * params[k].stride + piece.channel + c];
+      p[k] = params[k].at(piece.group, piece.channel + c);
     }
     Op::prepare(p);
   }

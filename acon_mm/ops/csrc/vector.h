@@ -159,12 +159,13 @@ struct AconOp {
     const V small = f.er + zt;  // 1 - h there
     const V h = by_sign(z, large, small);
     if constexpr (kAdds) {
-      const V gx = g * x;
-      sums[0] = fmadd(gx, h, sums[0]);
-      sums[1] = fmadd(gx, by_sign(z, small, large), sums[1]);
-      // An infinite x has t = 0 and must add nothing.
+      // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
       const V finite = at::vec::clamp(
           x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
+      const V of_large = x * large;
+      const V of_small = finite * small;
+      sums[0] = fmadd(g, by_sign(z, of_large, of_small), sums[0]);
+      sums[1] = fmadd(g, by_sign(z, of_small, of_large), sums[1]);
       sums[2] = fmadd(g * (finite * t), finite, sums[2]);
     }
     return g * fmadd(p[0], h, p[1]);

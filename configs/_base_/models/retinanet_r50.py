@@ -1,5 +1,5 @@
-# RetinaNet with FPN and nine anchors a place, on a ResNet-50 that was pretrained by the recipe of
-# the paper's authors: BGR input from 0 to 255, neither mean nor standard deviation, and the stride
+# RetinaNet with FPN and nine anchors per position, on a ResNet-50 pretrained by the recipe of the
+# authors: BGR input from 0 to 255, neither mean nor standard deviation, and the stride
 # in the first 1×1 convolution (style='caffe'). Weights of another recipe need its preprocessor.
 model = dict(
     type='mmdet.RetinaNet',

@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
 from torch.nn.utils import parametrize
 
 from acon_mm.models import AconA, AconB, AconC, AconFReLU, AconShuffleNetV2, MetaAcon
-from acon_mm.models.layers import ConvNormAct, norm_act, recompute
+from acon_mm.models.layers import ConvNormAct, checkpoint_block, norm_act
 from acon_mm.ops.norm_act import may_compute_norm_act
 
 needs_cpu_kernel = pytest.mark.skipif(
@@ -222,7 +222,7 @@ def test_activation_checkpointing_updates_the_statistics_once(act, fused):
     unit.activate = ACTS[act]().double()
     again, x = deepcopy(unit), torch.randn(4, 3, 6, 6, dtype=torch.double)
     unit(x).square().sum().backward()
-    recompute(again, x).square().sum().backward()
+    checkpoint_block(again, x).square().sum().backward()
     assert len(fused) == 3
     for (name, p), q in zip(unit.named_parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, msg=name)

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from acon_mm.models import MetaAcon
+from compared import PublishedAconC
+from train_step import (
+    NETWORKS,
+    StepTask,
+    build_network,
+    make_batch,
+    measure_block,
+    measure_network,
+)
+
+SMALL = replace(NETWORKS['shufflenetv2_0.5x'], batch_size=4, image_size=32)
+
+
+def test_steps_and_inferences_are_timed_and_the_published_formula_saves_most(counting_clock):
+    names = ['relu', 'silu', 'published_aconc']
+    times, saved = measure_network(SMALL, names, rounds=2)
+    for name, phases in times.items():
+        count = 1 if name == 'published_aconc' else 2
+        assert {phase: (spread.median, spread.count) for phase, spread in phases.items()} == {
+            'step': (1, count),
+            'latency': (1, count),
+        }
+    assert saved['relu'] < saved['silu'] < saved['published_aconc']
+
+
+def test_a_step_moves_the_weights_and_leaves_no_gradients():
+    task = StepTask(SMALL, 'metaacon')
+    before = [p.clone() for p in task.model.parameters()]
+    loss = task.step()
+    assert loss.isfinite()
+    assert not loss.requires_grad
+    assert any(not torch.equal(p, q) for p, q in zip(task.model.parameters(), before, strict=True))
+    assert all(p.grad is None for p in task.model.parameters())
+    assert task.model.training
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    task = StepTask(SMALL, 'relu')
+    task.images.fill_(float('nan'))
+    with pytest.raises(FloatingPointError, match="loss with 'relu' is nan"):
+        task()
+
+
+def test_a_detector_takes_a_step_too(counting_clock):
+    network = replace(NETWORKS['retinanet_r50'], image_size=64)
+    assert StepTask(network, 'metaacon')() == {'step': 1, 'latency': 1}
+
+
+def test_the_activation_stands_in_the_network_with_the_networks_reduction():
+    model = build_network(SMALL, 'metaacon')
+    metas = [m for m in model.modules() if isinstance(m, MetaAcon)]
+    assert metas
+    assert all(m.fc1.out_channels == max(8, m.num_channels // 8) for m in metas)
+    assert any(
+        isinstance(m, PublishedAconC) for m in build_network(SMALL, 'published_aconc').modules()
+    )
+
+
+def test_a_new_network_normalises_with_the_statistics_of_its_images():
+    model = build_network(SMALL, 'relu')
+    conv, norm = model.backbone.conv1.conv, model.backbone.conv1.bn
+    maps = conv(make_batch(SMALL)[0])
+    torch.testing.assert_close(norm.running_mean, maps.mean((0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, maps.var((0, 2, 3)))
+    assert norm.momentum == 0.1
+    assert model.training
+
+
+@pytest.mark.parametrize(('name', 'more'), [('silu', 1), ('published_aconc', 4), ('aconc', 1)])
+def test_a_bottleneck_saves_so_many_maps_more_than_with_relu(name, more):
+    network = replace(NETWORKS['resnet50'], batch_size=1, image_size=64)
+    words, saved = measure_block(network, name)
+    maps = 64 * 16 * 16 * 4  # one activation of 64 channels is replaced
+    parameters = 3 * 64 * 4  # that an operator may save a copy of
+    assert 0 <= saved - measure_block(network, 'relu')[1] - more * maps <= parameters
+    assert words == 'AconBottleneck of ResNet-50, 1×256×16×16'

@@ -104,7 +104,7 @@ def _dense(param: Tensor | float) -> Tensor | float:
     return param.contiguous() if isinstance(param, Tensor) else param
 
 
-def norm_act_forward(x: Tensor, norm: tuple | None, act: tuple) -> list[Tensor]:
+def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
     """Compute a batch norm and an activation, see :func:`acon_mm.ops.norm_act.norm_act`.
 
     Returns:
@@ -125,10 +125,10 @@ def norm_act_forward(x: Tensor, norm: tuple | None, act: tuple) -> list[Tensor]:
 
 def norm_act_backward(
     g: Tensor,
-    args: Sequence[Tensor | None],
+    args: Sequence[Any],
     kept: Sequence[Tensor],
-    norm: tuple | None,
-    act: tuple,
+    norm: Any,
+    act: Any,
     with_dx: bool,
 ) -> list[Tensor | None]:
     """Compute the gradients of ``args``.

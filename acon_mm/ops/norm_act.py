@@ -139,7 +139,7 @@ def norm_act(x: Tensor, norm: Norm | None, act: Activation) -> Tensor:
 
 
 def _formula(
-    args: Sequence[Tensor | None],
+    args: Sequence[Any],
     norm: Norm | None,
     act: Activation,
     stats: Tensor,
@@ -152,8 +152,8 @@ def _formula(
     if norm is not None and norm.batch:
         y = F.batch_norm(y, None, None, weight, bias, True, 0.0, norm.eps)
     elif norm is not None:
-        mean, inverse = stats
-        y = F.batch_norm(y, mean.to(y), inverse.pow(-2).to(y), weight, bias, False, 0.0, 0.0)
+        of_norm = stats[0].to(y), stats[1].pow(-2).to(y)
+        y = F.batch_norm(y, *of_norm, weight, bias, False, 0.0, 0.0)
     if act.kind == 'relu':
         return torch.relu(y).to(x.dtype)
     if act.kind == 'layer_wise':
@@ -161,22 +161,21 @@ def _formula(
     elif act.kind == 'channel_wise':
         hidden = y.flatten(2).mean(2)
         for i, layer in enumerate(act.layers):
-            weight, bias, *of_norm = layers[4 * i : 4 * i + 4]
-            stats = running[2 * i : 2 * i + 2] or (None, None)
+            weight, bias, scale, shift = layers[4 * i : 4 * i + 4]
+            mean, var = running[2 * i : 2 * i + 2] or (None, None)
             hidden = F.linear(hidden, weight.flatten(1), bias)
-            hidden = F.batch_norm(hidden, *stats, *of_norm, training=act.batch, eps=layer.eps)
+            hidden = F.batch_norm(hidden, mean, var, scale, shift, act.batch, eps=layer.eps)
         params.append(torch.sigmoid(hidden))
     return acon_formula(y, *params).to(x.dtype)
 
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *args: Tensor | Norm | Activation | None) -> Tensor:
+    def forward(ctx: Any, *args: Any) -> Tensor:
         *tensors, norm, act = args
         y, *kept = cpu_kernel.norm_act_forward(tensors[0], norm, act)
         # Cloned: batches may go on to change them before the backward pass.
         running = [t.clone() for layer in act.layers for t in layer[4:6] if not act.batch]
-        # Without their tensors, which are saved as autograd wants it.
         ctx.norm = norm and norm._replace(running_mean=None, running_var=None)
         ctx.act, ctx.counts = act, (len(tensors), len(running))
         ctx.save_for_backward(*tensors, *running, *kept)

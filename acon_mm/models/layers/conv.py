@@ -66,7 +66,8 @@ class ConvNormAct(nn.Module):
         conv, *others = self.children()
         x = conv(x)
         if len(others) == 2:
-            return norm_act(*others, x)
+            norm, act = others
+            return norm_act(norm, act, x)
         for layer in others:
             x = layer(x)
         return x

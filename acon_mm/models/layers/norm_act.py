@@ -1,5 +1,7 @@
 """A norm and the activation after it, in one operator where that changes nothing but the cost."""
 
+from typing import Any
+
 import torch
 from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
@@ -10,7 +12,10 @@ from acon_mm.ops import torch_private
 from acon_mm.ops.norm_act import Activation, Norm, can_compute_norm_act, may_compute_norm_act
 from acon_mm.ops.norm_act import norm_act as fused_norm_act
 
-PLAIN = {nn.ReLU: Activation('relu'), nn.SiLU: Activation('acon', (1.0, 0.0, 1.0))}
+PLAIN: dict[type, Activation] = {
+    nn.ReLU: Activation('relu'),
+    nn.SiLU: Activation('acon', (1.0, 0.0, 1.0)),
+}
 
 
 def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
@@ -35,8 +40,8 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
         if of_norm and of_act and can_compute_norm_act(x, of_norm, of_act):
             _count_batch(norm)
             if of_act.batch:
-                _count_batch(act.bn1)
-                _count_batch(act.bn2)
+                for part in ('bn1', 'bn2'):
+                    _count_batch(getattr(act, part))
             return fused_norm_act(x, of_norm, of_act)
     return act(norm(x))
 
@@ -47,7 +52,7 @@ def _can_bypass(module: nn.Module, *classes: type[nn.Module]) -> bool:
     return type(module) in classes and not replaced and not torch_private.has_hooks(module)
 
 
-def _describe_norm(norm: nn.Module) -> Norm | None:
+def _describe_norm(norm: Any) -> Norm | None:
     if not _can_bypass(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
         return None
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and _is_distributed():
@@ -55,20 +60,20 @@ def _describe_norm(norm: nn.Module) -> Norm | None:
     # As the forward method of torch's batch norm.
     tracks = norm.training and norm.track_running_stats
     batch = norm.training or norm.running_mean is None
-    running = (norm.running_mean, norm.running_var) if tracks or not batch else (None, None)
+    mean, var = (norm.running_mean, norm.running_var) if tracks or not batch else (None, None)
     momentum = norm.momentum
     if momentum is None:  # the average of all batches
         count = norm.num_batches_tracked
         momentum = 1 / (count.item() + 1) if tracks and count is not None else 0.0
-    return Norm(norm.weight, norm.bias, *running, momentum, norm.eps, batch)
+    return Norm(norm.weight, norm.bias, mean, var, momentum, norm.eps, batch)
 
 
-def _count_batch(norm: nn.Module) -> None:
+def _count_batch(norm: Any) -> None:
     if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
 
 
-def _describe_activation(act: nn.Module) -> Activation | None:
+def _describe_activation(act: Any) -> Activation | None:
     if not _can_bypass(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
         return None
     if type(act) in PLAIN:

@@ -30,6 +30,12 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def separate_norms(monkeypatch):
+    """Have norms and activations called one after the other, as ACON_MM_BACKEND=plain has them."""
+    monkeypatch.setattr('acon_mm.ops.backends._forced', 'plain')
+
+
 @pytest.fixture(autouse=True)
 def no_default_scope():
     """Leave no default scope behind: one that a runner set would decide what later tests find."""

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from .formula import acon_gradients
 
-INTERFACE = 3
+INTERFACE = 4
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
+
+KINDS = ('relu', 'acon', 'channel_wise', 'layer_wise')
+"""The activations that a norm is computed with, in the order of ``csrc/norm_act.h``."""
 
 
 def _load() -> tuple[Any, str]:
@@ -101,49 +104,62 @@ def _dense(param: Tensor | float) -> Tensor | float:
     return param.contiguous() if isinstance(param, Tensor) else param
 
 
-def meta_forward(
-    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, use_batch_stats: bool
-) -> list[Tensor]:
-    """Compute channel-wise Meta-ACON, see :func:`acon_mm.ops.meta_acon.meta_acon`.
+def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
+    """Compute a batch norm and an activation, see :func:`acon_mm.ops.norm_act.norm_act`.
 
     Returns:
-        The value and what :func:`meta_backward` needs besides.
+        The value and what :func:`norm_act_backward` needs besides: first the mean and 1 / std
+        that the norm used, of shape ``(2, C)``, in float64.
     """
-    tensors = [
-        tensor
-        for layer in layers
-        for tensor in (layer.weight.flatten(1), *(part.contiguous() for part in layer[1:6]))
-    ]
-    momenta, eps = zip(*(layer[6:] for layer in layers), strict=True)
-    return _module.meta_forward(
-        x, p1.contiguous(), p2.contiguous(), tensors, use_batch_stats, momenta, eps
+    of_norm = [t if t is None else t.contiguous() for t in norm[:4]] if norm else []
+    tensors = [t.contiguous() for t in act.params]
+    for layer in act.layers:
+        tensors += (layer.weight.flatten(1), *(t.contiguous() for t in layer[1:6]))
+    momenta, eps = (
+        zip(*(layer[6:] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
     )
+    of_batch = (norm.batch, norm.momentum, norm.eps) if norm else (False, 0, 0)
+    kind = KINDS.index(act.kind)
+    return _module.norm_act_forward(x, of_norm, *of_batch, kind, tensors, act.batch, momenta, eps)
 
 
-def meta_backward(
+def norm_act_backward(
     g: Tensor,
-    x: Tensor,
-    p1: Tensor,
-    p2: Tensor,
-    *args: Any,
-) -> list[Tensor]:
-    """Compute the gradients of ``x``, ``p1``, ``p2`` and both layers' weights and biases.
+    args: Sequence[Any],
+    kept: Sequence[Tensor],
+    norm: Any,
+    act: Any,
+    with_dx: bool,
+) -> list[Tensor | None]:
+    """Compute the gradients of ``args``.
 
     Args:
         g: The gradient of the value, of the shape and dtype of ``x``, in any memory format.
-        x: As in :func:`meta_forward`, and so are the slopes.
-        p1: See there.
-        p2: See there.
-        *args: Weight, bias and the norm's weight and bias of both layers; what
-            :func:`meta_forward` returned besides the value; and ``use_batch_stats``, as there.
+        args: ``x``, the norm's weight and bias, the parameters of the activation, and weight,
+            bias and the norm's weight and bias of both its layers.
+        kept: What :func:`norm_act_forward` returned besides the value.
+        norm: As there.
+        act: As there.
+        with_dx: Whether the gradient of ``x`` is wanted; None otherwise.
 
     Returns:
         The gradients, in the shapes and dtypes of what they belong to.
     """
-    *params, saved, use_batch_stats = args
-    weights = [params[0].flatten(1), params[2], params[4].flatten(1), params[6]]
-    found = _module.meta_backward(
-        g, x, p1.contiguous(), p2.contiguous(), weights, saved, use_batch_stats
+    x, *rest = args
+    of_norm = [t if t is None else t.contiguous() for t in rest[:2]] if norm else []
+    params, layers = rest[2 : 2 + len(act.params)], rest[2 + len(act.params) :]
+    tensors = [t.contiguous() for t in params]
+    for i in range(0, len(layers), 4):
+        tensors += (layers[i].flatten(1), layers[i + 2].contiguous())
+    found = _module.norm_act_backward(
+        g,
+        x,
+        of_norm,
+        bool(norm and norm.batch),
+        KINDS.index(act.kind),
+        tensors,
+        kept,
+        act.batch,
+        with_dx,
     )
-    of_params = (grad.view_as(p) for grad, p in zip(found[3:], params, strict=True))
-    return [*found[:3], *of_params]
+    return [*found[:3], *(grad.view_as(p) for grad, p in zip(found[3:], rest[2:], strict=True))]

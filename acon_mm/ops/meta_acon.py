@@ -5,41 +5,10 @@ backward, which cost more than ACON itself on small maps.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from . import cpu_kernel
-from .autograd import needs_operations
-from .backends import choose_kernel
-from .broadcast import compute_dtype
-from .formula import acon_formula
-
-
-class NormedLayer(NamedTuple):
-    """A linear layer and the batch norm after it.
-
-    Attributes:
-        weight: The weight of the layer, of shape ``(outputs, inputs)`` or with trailing ones.
-        bias: Its bias, of shape ``(outputs,)``, as all that follows.
-        norm_weight: The weight of the norm.
-        norm_bias: The bias of the norm.
-        running_mean: The running mean of the norm, updated in place by a batch.
-        running_var: Its running variance, likewise.
-        momentum: The weight of the latest batch in them.
-        eps: What the norm adds to the variance.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-    momentum: float
-    eps: float
+from .norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 
 
 def can_compute_meta_acon(
@@ -53,15 +22,7 @@ def can_compute_meta_acon(
         p2: The slope for small ``x``, likewise.
         layers: Two layers, in any dtype.
     """
-    return (
-        choose_kernel(x) is cpu_kernel
-        and x.dim() > 2
-        and x.numel() > 0
-        and all(
-            t.dtype == compute_dtype(x) and t.device == x.device
-            for t in (p1, p2, *(t for layer in layers for t in layer[:6]))
-        )
-    )
+    return can_compute_norm_act(x, None, Activation('channel_wise', (p1, p2), layers))
 
 
 def meta_acon(
@@ -81,43 +42,4 @@ def meta_acon(
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
-    if not torch.is_grad_enabled():
-        return cpu_kernel.meta_forward(x, p1, p2, layers, use_batch_stats)[0]
-    first, second = layers
-    return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, use_batch_stats)
-
-
-def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[float]) -> Tensor:
-    x, p1, p2, *params = args
-    hidden = x.flatten(2).mean(2, dtype=compute_dtype(x))
-    for i, (weight, bias, scale, shift) in enumerate((params[:4], params[4:])):
-        mean, var = running[2 * i : 2 * i + 2] or (None, None)
-        hidden = F.linear(hidden, weight.flatten(1), bias)
-        hidden = F.batch_norm(hidden, mean, var, scale, shift, training=not running, eps=eps[i])
-    return acon_formula(x, p1, p2, torch.sigmoid(hidden))
-
-
-class _MetaAcon(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> Tensor:
-        x, p1, p2, *params, layers, use_batch_stats = args
-        y, *saved = cpu_kernel.meta_forward(x, p1, p2, layers, use_batch_stats)
-        ctx.use_batch_stats, ctx.eps = use_batch_stats, [layer.eps for layer in layers]
-        # Cloned: batches may go on to change them before the backward pass.
-        stats = [stat.clone() for layer in layers for stat in layer[4:6] if not use_batch_stats]
-        ctx.save_for_backward(x, p1, p2, *params, *stats, *saved)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors  # once: under checkpointing they cannot be read again
-        end = 11 if ctx.use_batch_stats else 15
-        args, running, saved = tensors[:11], tensors[11:end], tensors[end:]
-        if needs_operations(g):
-            needed, twice = ctx.needs_input_grad, torch.is_grad_enabled()
-            wanted = [arg for arg, need in zip(args, needed, strict=False) if need]
-            with torch.enable_grad(), torch.autocast('cpu', enabled=False):
-                y = _formula(args, running, ctx.eps)
-                found = iter(torch.autograd.grad(y, wanted, g, create_graph=twice))
-            return *(next(found) if need else None for need in needed[:11]), None, None
-        return *cpu_kernel.meta_backward(g, *args, saved, ctx.use_batch_stats), None, None
+    return norm_act(x, None, Activation('channel_wise', (p1, p2), layers, use_batch_stats))

@@ -18,6 +18,7 @@ _owners = (
     ('torch._C', getattr(torch, '_C', None), _OF_C),
     ('torch.autograd.forward_ad', forward_ad, ('_current_level',)),
     ('torch.nn.Module', nn.Module(), _OF_MODULES),
+    ('torch.nn.modules.module', nn.modules.module, ('_has_any_global_hook',)),
 )
 MISSING = [
     f'{path}.{name}'
@@ -57,10 +58,11 @@ else:
         )
 
     def has_hooks(module: nn.Module) -> bool:
-        """Return whether a module has forward or backward hooks of its own."""
+        """Return whether a module has forward or backward hooks, or all modules have."""
         return bool(
             module._forward_hooks
             or module._forward_pre_hooks
             or module._backward_hooks
             or module._backward_pre_hooks
+            or nn.modules.module._has_any_global_hook()
         )

@@ -23,7 +23,7 @@ def test_many_gradients_at_once_of_meta_acon_equal_one_after_the_other(training)
     found = torch.autograd.grad(y, args, g, is_grads_batched=True, retain_graph=True)
     single = [torch.autograd.grad(y, args, one, retain_graph=True) for one in g]
     for grad, right in zip(found, zip(*single, strict=True), strict=True):
-        torch.testing.assert_close(grad, torch.stack(right), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(grad, torch.stack(right), atol=5e-5, rtol=1e-4)
 
 
 def draw_layers(dtype=torch.double):

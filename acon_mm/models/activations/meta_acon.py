@@ -164,7 +164,7 @@ class MetaAcon(TwoSlopeActivation):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
-            layers = _default_layers(self)
+            layers = default_layers(self)
             if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
                 if not self.bn1.training:
                     return meta_acon(x, self.p1, self.p2, layers, use_batch_stats=False)
@@ -252,7 +252,7 @@ def _can_bypass_norm(norm: nn.Module) -> bool:
     )
 
 
-def _default_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
+def default_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """Return the layers of the switching factor, None if they are not as by default.
 
     The caller bypasses their modules: none must have been replaced or have hooks.
@@ -267,7 +267,7 @@ def _default_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
 
 
 def _normed_layer(conv: Any, norm: Any) -> NormedLayer:
-    # Any: torch declares biases and statistics as optional; _default_layers has checked them.
+    # Any: torch declares biases and statistics as optional; default_layers has checked them.
     return NormedLayer(
         conv.weight,
         conv.bias,

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
-from torch import nn
+from torch import Tensor, nn
 
 from acon_mm.checkpoints.fitting import check_pretrained
 from acon_mm.models.activations.acon import ChannelActivation
 from acon_mm.models.activations.folding import switch_activations_to_deploy
+from acon_mm.models.layers import norm_act
 from acon_mm.registry import MODELS
 
 from .base import PLACEMENTS, check_choice, check_out_indices
@@ -148,6 +149,17 @@ class AconResNet(ResNet):
         super()._freeze_stages()
         for index in range(max(self.out_indices) + 1, self.num_stages):
             getattr(self, f'layer{index + 1}').requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of the stages; it is mmpretrain's but for the norm of the stem."""
+        x = self.stem(x) if self.deep_stem else norm_act(self.norm1, self.relu, self.conv1(x))
+        x = self.maxpool(x)
+        outs = []
+        for index, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if index in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
 
     def init_weights(self) -> None:
         """Set the weights as ``init_cfg`` says; see :func:`check_pretrained` for checkpoints."""

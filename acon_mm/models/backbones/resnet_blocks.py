@@ -10,7 +10,7 @@ from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from acon_mm.models.activations import build_activation
-from acon_mm.models.layers import build_se, checkpoint_block
+from acon_mm.models.layers import build_se, checkpoint_block, norm_act
 
 from .base import act_cfgs
 
@@ -50,7 +50,7 @@ class AconBasicBlock(BasicBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """Compute the block up to and with the addition, in the shape of the block's output."""
-        out = self.act1(self.norm1(self.conv1(x)))
+        out = norm_act(self.norm1, self.act1, self.conv1(x))
         out = self.drop_path(self.se_layer(self.norm2(self.conv2(out))))
         out += x if self.downsample is None else self.downsample(x)
         return out
@@ -96,8 +96,8 @@ class AconBottleneck(Bottleneck):
 
     def residual(self, x: Tensor) -> Tensor:
         """Compute the block up to and with the addition, in the shape of the block's output."""
-        out = self.act1(self.norm1(self.conv1(x)))
-        out = self.act2(self.norm2(self.conv2(out)))
+        out = norm_act(self.norm1, self.act1, self.conv1(x))
+        out = norm_act(self.norm2, self.act2, self.conv2(out))
         out = self.drop_path(self.se_layer(self.norm3(self.conv3(out))))
         out += x if self.downsample is None else self.downsample(x)
         return out

@@ -3,6 +3,7 @@
 from .checkpoint_block import checkpoint_block
 from .conv import ConvNormAct
 from .init import draw_authors_weights
+from .norm_act import norm_act
 from .se import build_se
 
-__all__ = ['ConvNormAct', 'build_se', 'checkpoint_block', 'draw_authors_weights']
+__all__ = ['ConvNormAct', 'build_se', 'checkpoint_block', 'draw_authors_weights', 'norm_act']

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from acon_mm.models.activations import build_activation
 
+from .norm_act import norm_act
+
 
 class ConvNormAct(nn.Module):
     """Apply a convolution that keeps the size (at stride 1), a norm and an activation.
@@ -61,6 +63,11 @@ class ConvNormAct(nn.Module):
             self.activate = build_activation(act_cfg, out_channels, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.children():
+        conv, *others = self.children()
+        x = conv(x)
+        if len(others) == 2:
+            norm, act = others
+            return norm_act(norm, act, x)
+        for layer in others:
             x = layer(x)
         return x

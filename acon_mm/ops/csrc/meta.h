@@ -1,5 +1,6 @@
-// Meta-ACON. Its switching factor comes from the means of the channels by two linear layers, each
-// with a batch norm, and a sigmoid, all of them small: the number of calls decides the time.
+// The switching factor of Meta-ACON, which comes from the means of the channels by two linear
+// layers, each with a batch norm, and a sigmoid, all of them small: the number of calls decides the
+// time.
 
 #pragma once
 
@@ -9,7 +10,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mean.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/sum.h>
@@ -18,7 +18,6 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <cmath>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -178,38 +177,6 @@ Tensors switching_backward(
         of_norm1.first,     of_norm1.second,      at::mm(g2.t(), hidden),
         g2.sum(0),    of_norm2.first,       of_norm2.second};
   });
-  return result;
-}
-
-// Meta-ACON: the value, beta, the mean, and what switching_forward() returns besides.
-Tensors meta_forward(
-    const Tensor& x, const Tensor& p1, const Tensor& p2, const Tensors& layers,
-    bool use_batch_stats, std::pair<double, double> momentum, std::pair<double, double> eps) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  std::vector<int64_t> pixels(x.dim() - 2);
-  std::iota(pixels.begin(), pixels.end(), 2);
-  const Tensor mean = at::mean(x, pixels, false, p1.scalar_type());
-  const Tensors saved = switching_forward(mean, layers, use_batch_stats, momentum, eps);
-  Tensors result = {forward(x, p1, p2, saved[0]), mean};
-  result.insert(result.end(), saved.begin(), saved.end());
-  return result;
-}
-
-// The gradients of x, p1, p2 and those of switching_backward() but for the mean's.
-Tensors meta_backward(
-    const Tensor& g, const Tensor& x, const Tensor& p1, const Tensor& p2, const Tensors& weights,
-    const Tensors& saved, bool use_batch_stats) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const Tensors factor(saved.begin() + 1, saved.end());
-  auto [dx, dp1, dp2, dbeta] = backward(g, x, p1, p2, factor[0]);
-  const Tensors found = switching_backward(dbeta, saved[0], weights, factor, use_batch_stats);
-  const int64_t pixels = x.numel() / found[0].numel();
-  std::vector<int64_t> shape(x.dim(), 1);
-  shape[0] = x.size(0);
-  shape[1] = x.size(1);
-  dx.add_(found[0].div(pixels).to(x.scalar_type()).view(shape));
-  Tensors result = {dx, dp1, dp2};
-  result.insert(result.end(), found.begin() + 1, found.end());
   return result;
 }
 

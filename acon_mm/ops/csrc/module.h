@@ -5,7 +5,7 @@
 
 #include "acon.h"
 #include "autograd.h"
-#include "meta.h"
+#include "norm_act.h"
 
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/pybind.h>
@@ -37,7 +37,7 @@ struct pybind11::detail::type_caster<acon_mm::Parameter> {
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("torch_version") = TORCH_VERSION;
-  m.attr("interface") = 3;  // see cpu_kernel.py
+  m.attr("interface") = 4;  // see cpu_kernel.py
   m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
   m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
   m.def("apply", &acon_mm::apply, py::call_guard<py::gil_scoped_release>());
@@ -53,6 +53,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
           dx.value_or(none), dp1.value_or(none), dp2.value_or(none), dbeta.value_or(none)};
     };
   });
-  m.def("meta_forward", &acon_mm::meta_forward, py::call_guard<py::gil_scoped_release>());
-  m.def("meta_backward", &acon_mm::meta_backward, py::call_guard<py::gil_scoped_release>());
+  m.def("norm_act_forward", &acon_mm::norm_act_forward, py::call_guard<py::gil_scoped_release>());
+  m.def("norm_act_backward", &acon_mm::norm_act_backward, py::call_guard<py::gil_scoped_release>());
 }

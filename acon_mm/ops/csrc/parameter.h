@@ -6,8 +6,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <vector>
-
 namespace acon_mm {
 namespace {
 
@@ -41,30 +39,6 @@ struct Parameter {
     return tensor.defined() ? at::zeros_like(tensor) : Tensor();
   }
 };
-
-// The values of a parameter; a number is written out for all channels.
-template <typename T>
-class Values {
- public:
-  Values(const Parameter& p, int64_t channels)
-      : written_(p.tensor.defined() ? 0 : channels, static_cast<T>(p.number)),
-        data_(p.tensor.defined() ? p.tensor.const_data_ptr<T>() : written_.data()) {}
-
-  Values(const Values&) = delete;  // data_ may point into written_
-
-  const T& operator[](int64_t i) const {
-    return data_[i];
-  }
-
- private:
-  std::vector<T> written_;
-  const T* data_;
-};
-
-template <typename T>
-T* data_or_null(const Tensor& tensor) {
-  return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
-}
 
 }  // namespace
 }  // namespace acon_mm

@@ -128,50 +128,49 @@ struct Logistic {
   }
 };
 
-// The parameters of one vector of x.
-template <typename V>
-struct Params {
-  V d;         // p1 - p2
-  V p2;
-  V beta_d;    // beta * d
+// ACON as an operation on vectors: what value() and gradient() read of p is what prepare() makes
+// of p1, p2 and beta.
+struct AconOp {
+  static constexpr int kParams = 3;
+  static constexpr int kSums = 3;  // for p1, p2 and beta; the last one's gradient is d^2 times that
+
+  template <typename T>
+  static inline void prepare(T* p) {
+    p[0] -= p[1];
+    p[2] *= p[0];
+  }
+
+  template <typename V>
+  static inline V value(V x, const V* p) {
+    const V z = p[2] * x;
+    const Logistic<V> f(z);
+    return x * fmadd(p[0], by_sign(z, f.r, f.er), p[1]);
+  }
+
+  // Returns the gradient of x and, if kAdds, adds to the sums that make those of the parameters.
+  template <bool kAdds, typename V>
+  static inline V gradient(V g, V x, const V* p, V* sums) {
+    using T = typename V::value_type;
+    const V z = p[2] * x;
+    const Logistic<V> f(z);
+    const V t = f.er * f.r;
+    const V zt = f.a * t;       // -|z| * t
+    const V large = f.r - zt;   // h where z >= 0
+    const V small = f.er + zt;  // 1 - h there
+    const V h = by_sign(z, large, small);
+    if constexpr (kAdds) {
+      // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
+      const V finite = at::vec::clamp(
+          x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
+      const V of_large = x * large;
+      const V of_small = finite * small;
+      sums[0] = fmadd(g, by_sign(z, of_large, of_small), sums[0]);
+      sums[1] = fmadd(g, by_sign(z, of_small, of_large), sums[1]);
+      sums[2] = fmadd(g * (finite * t), finite, sums[2]);
+    }
+    return g * fmadd(p[0], h, p[1]);
+  }
 };
-
-template <typename V>
-inline V acon_value(V x, const Params<V>& p) {
-  const V z = p.beta_d * x;
-  const Logistic<V> f(z);
-  return x * fmadd(p.d, by_sign(z, f.r, f.er), p.p2);
-}
-
-// The sums over the elements of a channel that make the gradients of the parameters.
-template <typename V>
-struct Sums {
-  V p1 = V(0);    // of g * (x * h)
-  V p2 = V(0);    // of g * (x * (1 - h))
-  V beta = V(0);  // of g * x^2 * t; the gradient is d^2 times that
-};
-
-// Returns the gradient of x and adds to the sums.
-template <typename V>
-inline V acon_gradient(V g, V x, const Params<V>& p, Sums<V>& sums) {
-  using T = typename V::value_type;
-  const V z = p.beta_d * x;
-  const Logistic<V> f(z);
-  const V t = f.er * f.r;
-  const V zt = f.a * t;       // -|z| * t
-  const V large = f.r - zt;   // h where z >= 0
-  const V small = f.er + zt;  // 1 - h there
-  const V h = by_sign(z, large, small);
-  // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
-  const V finite =
-      at::vec::clamp(x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
-  const V of_large = x * large;
-  const V of_small = finite * small;
-  sums.p1 = fmadd(g, by_sign(z, of_large, of_small), sums.p1);
-  sums.p2 = fmadd(g, by_sign(z, of_small, of_large), sums.p2);
-  sums.beta = fmadd(g * (finite * t), finite, sums.beta);
-  return g * fmadd(p.d, h, p.p2);
-}
 
 }  // namespace
 }  // namespace acon_mm

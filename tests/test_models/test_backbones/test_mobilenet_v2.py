@@ -21,6 +21,7 @@ def randomise_norms(net):
     return net
 
 
+@pytest.mark.usefixtures('separate_norms')
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize(
     ('act_cfg', 'args'),

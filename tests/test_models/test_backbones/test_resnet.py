@@ -24,6 +24,7 @@ def randomise_norms(net):
     return net
 
 
+@pytest.mark.usefixtures('separate_norms')
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize(
     'args',
@@ -60,6 +61,7 @@ def test_with_relu_it_is_the_resnet_of_mmpretrain_bit_for_bit(args, training):
         assert torch.equal(value, theirs.state_dict()[name]), name
 
 
+@pytest.mark.usefixtures('separate_norms')
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize(
     'args',
@@ -90,6 +92,25 @@ def test_with_relu_and_se_it_is_the_seresnet_of_mmpretrain_bit_for_bit(args, tra
 
 
 @pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.parametrize('training', [True, False])
+def test_norm_and_relu_in_one_give_the_resnet_of_mmpretrain_to_rounding(depth, training):
+    theirs = randomise_norms(ResNet(depth)).double()
+    ours = AconResNet(depth, act_cfg=RELU).double()
+    ours.load_state_dict(theirs.state_dict())
+    ours.train(training)
+    theirs.train(training)
+    x = torch.rand(2, 3, 64, 64, dtype=torch.double)
+    out, reference = ours(x)[0], theirs(x)[0]
+    torch.testing.assert_close(out, reference)
+    out.sum().backward()
+    reference.sum().backward()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name], msg=name)
+
+
+@pytest.mark.parametrize('depth', [18, 50])
 def test_each_block_has_squeeze_and_excitation_on_what_it_adds_to_the_shortcut(depth):
     net = randomise_norms(AconResNet(depth, act_cfg=META, se_ratio=16)).eval()
     blocks = [block for stage in net.res_layers for block in getattr(net, stage)]
@@ -103,6 +124,7 @@ def test_each_block_has_squeeze_and_excitation_on_what_it_adds_to_the_shortcut(d
     torch.testing.assert_close(2 * halved, block.residual(x) - x)
 
 
+@pytest.mark.usefixtures('separate_norms')
 def test_a_contracted_dilation_is_that_of_mmsegmentation():
     args = dict(depth=50, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
     theirs = randomise_norms(SegResNet(**args, style='pytorch'))
@@ -229,6 +251,7 @@ def test_recomputed_blocks_give_the_gradients_and_the_statistics_of_stored_ones(
     assert recomputed.layer1[0].norm1.num_batches_tracked == int(not norm_eval)
 
 
+@pytest.mark.usefixtures('separate_norms')
 @pytest.mark.parametrize('out_indices', [(0,), (0, 1), [1]])
 def test_stages_after_the_last_one_asked_for_are_not_run_and_get_no_gradients(out_indices):
     theirs = randomise_norms(ResNet(18, out_indices=out_indices))

@@ -42,7 +42,7 @@ def test_a_compiled_call_has_the_same_gradients_and_running_statistics():
     )
     compiled(x).square().sum().backward()
     for (name, p), q in zip(plain.named_parameters(), again.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, q.grad, msg=name)
+        torch.testing.assert_close(p.grad, q.grad, atol=1e-4, rtol=1e-4, msg=name)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(value, again.state_dict()[name], msg=name)
     torch._dynamo.reset()

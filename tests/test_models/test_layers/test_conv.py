@@ -10,6 +10,7 @@ RELU = dict(type='ReLU')
 BN = dict(type='BN')
 
 
+@pytest.mark.usefixtures('separate_norms')
 @pytest.mark.parametrize('norm_cfg', [BN, dict(type='GN', num_groups=2), None], ids=str)
 @pytest.mark.parametrize('act_cfg', [RELU, None], ids=str)
 @pytest.mark.parametrize('shape', [(1, 1, 1), (3, 2, 1), (3, 1, 4), (5, 2, 2)], ids=str)

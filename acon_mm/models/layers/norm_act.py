@@ -1,0 +1,90 @@
+"""A norm and the activation after it, in one operator where that changes nothing but the cost."""
+
+from typing import Any
+
+import torch
+from mmengine.model.utils import _BatchNormXd
+from torch import Tensor, nn
+
+from acon_mm.models.activations import AconA, AconB, AconC, MetaAcon
+from acon_mm.models.activations.meta_acon import default_layers
+from acon_mm.ops import torch_private
+from acon_mm.ops.norm_act import Activation, Norm, can_compute_norm_act, may_compute_norm_act
+from acon_mm.ops.norm_act import norm_act as fused_norm_act
+
+PLAIN: dict[type, Activation] = {
+    nn.ReLU: Activation('relu'),
+    nn.SiLU: Activation('acon', (1.0, 0.0, 1.0)),
+}
+
+
+def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
+    """Compute ``act(norm(x))``.
+
+    A batch norm and one of AconA, AconB, AconC, MetaAcon (channel-wise or layer-wise), ReLU and
+    SiLU are computed together on the CPU: ACON then costs no time and no memory beyond the norm's,
+    and nothing is rounded between the two. Both are called, one after the other, if one of them
+    is of another class or has a hook, and when the call is traced, exported, compiled or
+    transformed. The environment variable ``ACON_MM_BACKEND=plain`` has them always called.
+
+    Args:
+        norm: A norm; its running statistics are updated as it does it itself.
+        act: An activation.
+        x: A float tensor of shape ``(N, C, H, W)``.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+    """
+    if may_compute_norm_act(x) and x.dim() == 4:
+        of_norm, of_act = _describe_norm(norm), _describe_activation(act)
+        if of_norm and of_act and can_compute_norm_act(x, of_norm, of_act):
+            _count_batch(norm)
+            if of_act.batch:
+                for part in ('bn1', 'bn2'):
+                    _count_batch(getattr(act, part))
+            return fused_norm_act(x, of_norm, of_act)
+    return act(norm(x))
+
+
+def _can_bypass(module: nn.Module, *classes: type[nn.Module]) -> bool:
+    """Return whether to compute what a module does instead of calling it changes nothing."""
+    replaced = 'forward' in vars(module)
+    return type(module) in classes and not replaced and not torch_private.has_hooks(module)
+
+
+def _describe_norm(norm: Any) -> Norm | None:
+    if not _can_bypass(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
+        return None
+    if isinstance(norm, nn.SyncBatchNorm) and norm.training and _is_distributed():
+        return None
+    # As the forward method of torch's batch norm.
+    tracks = norm.training and norm.track_running_stats
+    batch = norm.training or norm.running_mean is None
+    mean, var = (norm.running_mean, norm.running_var) if tracks or not batch else (None, None)
+    momentum = norm.momentum
+    if momentum is None:  # the average of all batches
+        count = norm.num_batches_tracked
+        momentum = 1 / (count.item() + 1) if tracks and count is not None else 0.0
+    return Norm(norm.weight, norm.bias, mean, var, momentum, norm.eps, batch)
+
+
+def _count_batch(norm: Any) -> None:
+    if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+
+
+def _describe_activation(act: Any) -> Activation | None:
+    if not _can_bypass(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
+        return None
+    if type(act) in PLAIN:
+        return PLAIN[type(act)]
+    if not isinstance(act, MetaAcon):
+        return Activation('acon', act.constants())
+    if act.manner == 'layer_wise':
+        return Activation('layer_wise', (act.p1, act.p2))
+    layers = default_layers(act) if act.channel_wise else None
+    return layers and Activation('channel_wise', (act.p1, act.p2), layers, act.bn1.training)
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

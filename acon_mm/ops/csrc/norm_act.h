@@ -1,0 +1,424 @@
+// A batch norm and the activation after it in one operator, which costs what the norm alone does.
+//
+// The norm is y = k (x - m) + q, where m is the mean as x's precision has it. The sums over planes
+// that make the statistics also give the mean of y of each plane, from which Meta-ACON computes its
+// switching factor. With a, the slope of the activation at y, and dm, the gradient of that mean,
+// the gradient of x is k g a + c0 + c1 (x - m), where c0 and c1 follow from the sums of g a,
+// of g a (x - m) and those of the activation. So there are two passes in each direction, and one
+// where neither the statistics nor Meta-ACON need sums.
+//
+// Without a norm, m is 0 and k is 1: this is Meta-ACON by itself.
+
+#pragma once
+
+#include "meta.h"
+
+#include <ATen/ops/sigmoid_backward.h>
+
+#include <optional>
+
+namespace acon_mm {
+namespace {
+
+using OptTensors = std::vector<std::optional<Tensor>>;
+
+// What follows the norm: a plain ReLU, ACON with a given beta, and Meta-ACON in two manners.
+enum Kind : int64_t { kRelu, kAcon, kChannelWise, kLayerWise };
+
+struct ReluOp {
+  static constexpr int kParams = 0, kSums = 0;
+
+  template <typename T>
+  static inline void prepare(T*) {}
+
+  template <typename V>
+  static inline V value(V x, const V*) {
+    return at::vec::maximum(x, V(0));
+  }
+
+  template <bool kAdds, typename V>
+  static inline V gradient(V g, V x, const V*, V*) {
+    return V::blendv(g, V(0), x <= V(0));
+  }
+};
+
+// The sums of x - shift and of its square.
+struct Deviations {
+  static constexpr int kInputs = 1, kParams = 1, kSums = 2;
+  static constexpr bool kWrites = false, kFills = true;
+
+  template <typename T>
+  static inline void prepare(T*) {}
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V* sums) {
+    const V d = in[0] - p[0];
+    sums[0] = sums[0] + d;
+    sums[1] = fmadd(d, d, sums[1]);
+    return d;
+  }
+};
+
+// The parameters are m, k, q and those of the activation.
+template <typename Act>
+struct NormForward {
+  static constexpr int kInputs = 1, kParams = 3 + Act::kParams, kSums = 0;
+  static constexpr bool kWrites = true, kFills = false;
+
+  template <typename T>
+  static inline void prepare(T* p) {
+    Act::prepare(p + 3);
+  }
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V*) {
+    return Act::value(fmadd(in[0] - p[0], p[1], p[2]), p + 3);
+  }
+};
+
+// Of the gradient of the value and x. If kAdds, the sums are those of g a, of g a (x - m) and of
+// the activation; otherwise c0 and c1 are known, the last two parameters.
+template <typename Act, bool kAdds, bool kWrites_>
+struct NormBackward {
+  static constexpr int kInputs = 2, kParams = 3 + Act::kParams + (kAdds ? 0 : 2);
+  static constexpr int kSums = kAdds ? 2 + Act::kSums : 0;
+  static constexpr bool kWrites = kWrites_, kFills = false;
+
+  template <typename T>
+  static inline void prepare(T* p) {
+    Act::prepare(p + 3);
+  }
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V* sums) {
+    const V centred = in[1] - p[0];
+    const V ga =
+        Act::template gradient<kAdds>(in[0], fmadd(centred, p[1], p[2]), p + 3, sums + 2);
+    if constexpr (kAdds) {
+      sums[0] = sums[0] + ga;
+      sums[1] = fmadd(ga, centred, sums[1]);
+      return p[1] * ga;
+    } else {
+      const V* c = p + 3 + Act::kParams;
+      return fmadd(p[1], ga, fmadd(c[1], centred, c[0]));
+    }
+  }
+};
+
+struct Moments {
+  std::vector<double> mean, squares;  // of each channel; the sum of the squared deviations
+  std::vector<double> plane_mean;     // of each group
+};
+
+// Each piece takes its deviations from the mean of its head. Where that is one of k parts of the
+// piece, it lies at most sqrt(k) standard deviations from the mean of all: the squares lose four
+// bits, or six in small planes. Pieces are then joined by their means, in double.
+template <typename scalar_t>
+Moments moments(const Plan& plan, const scalar_t* x) {
+  using T = at::opmath_type<scalar_t>;
+  const int64_t channels = plan.map.channels, slots = plan.groups * plan.parts;
+  std::vector<double> partial(slots * 3 * channels);  // mean, squares and number of each piece
+  plan.run(Lanes<scalar_t>::kSize, [&](const Piece& piece) {
+    c10::SmallVector<T, 4> buffer(3 * piece.channels);
+    T *const shift = buffer.data(), *const sums = shift + piece.channels;
+    Piece local = piece;  // whose parameters and sums are the buffer's
+    local.group = local.channel = 0;
+    const Sweep<Deviations, scalar_t> sweep{{x}, nullptr, {Param<T>{shift, 0}}};
+    const Piece head = local.head();
+    if (head.plane && head.inner == 1) {
+      shift[0] = static_cast<T>(x[piece.offset]);
+    } else {
+      sweep.run(head, sums, piece.channels);
+      for (int64_t c = 0; c < piece.channels; ++c) {
+        shift[c] = sums[c] / head.elements_of_channel();
+      }
+    }
+    sweep.run(local, sums, piece.channels);
+    const double count = piece.elements_of_channel();
+    double* to = partial.data() + (piece.group * plan.parts + piece.part) * 3 * channels +
+        piece.channel;
+    for (int64_t c = 0; c < piece.channels; ++c) {
+      const double sum = sums[c];
+      to[c] = shift[c] + sum / count;
+      to[channels + c] = sums[piece.channels + c] - sum * sum / count;
+      to[2 * channels + c] = count;
+    }
+  });
+  Moments result{
+      std::vector<double>(channels), std::vector<double>(channels),
+      std::vector<double>(plan.groups * channels)};
+  const double of_group = plan.parts > 0 ? 1.0 / plan.groups : 0;
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const double* from = partial.data() + slot * 3 * channels;
+    double* group = result.plane_mean.data() + slot / plan.parts * channels;
+    const double share = plan.groups / static_cast<double>(plan.map.samples * plan.map.pixels);
+    for (int64_t c = 0; c < channels; ++c) {
+      group[c] += share * from[2 * channels + c] * from[c];
+    }
+  }
+  for (int64_t i = 0; i < plan.groups * channels; i += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      result.mean[c] += of_group * result.plane_mean[i + c];
+    }
+  }
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const double* from = partial.data() + slot * 3 * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      const double d = from[c] - result.mean[c];
+      result.squares[c] += from[channels + c] + from[2 * channels + c] * d * d;
+    }
+  }
+  return result;
+}
+
+template <typename T>
+std::vector<double> values_or(const std::optional<Tensor>& tensor, int64_t size, double value) {
+  if (!tensor) {
+    return std::vector<double>(size, value);
+  }
+  const T* from = tensor->const_data_ptr<T>();
+  return std::vector<double>(from, from + size);
+}
+
+// y = k (x - m) + q = weight * inverse * (x - mean) + bias. `norm` is empty or begins with weight
+// and bias; `stats` holds mean and inverse.
+template <typename T>
+struct Affine {
+  std::vector<double> weight, bias;
+  const double *mean, *inverse;
+  std::vector<T> m, k, q;
+
+  Affine(const OptTensors& norm, const Tensor& stats)
+      : weight(values_or<T>(norm.empty() ? std::nullopt : norm[0], stats.size(1), 1)),
+        bias(values_or<T>(norm.empty() ? std::nullopt : norm[1], stats.size(1), 0)),
+        mean(stats.const_data_ptr<double>()),
+        inverse(mean + stats.size(1)),
+        m(mean, mean + stats.size(1)),
+        k(m.size()),
+        q(m.size()) {
+    for (size_t c = 0; c < m.size(); ++c) {
+      k[c] = static_cast<T>(weight[c] * inverse[c]);
+      q[c] = static_cast<T>(bias[c] - k[c] * rounding(c));
+    }
+  }
+  double rounding(int64_t c) const {
+    return mean[c] - m[c];
+  }
+  std::array<Param<T>, 3> params() const {
+    return {Param<T>{m.data(), 0}, Param<T>{k.data(), 0}, Param<T>{q.data(), 0}};
+  }
+};
+
+template <typename T, size_t... kCounts>
+auto join(const std::array<T, kCounts>&... parts) {
+  std::array<T, (kCounts + ...)> all;
+  auto to = all.begin();
+  ((to = std::copy(parts.begin(), parts.end(), to)), ...);
+  return all;
+}
+
+// Calls work(activation, its parameters).
+template <typename T, typename Work>
+void with_activation(
+    int64_t kind, const Tensors& act, const Tensor& beta, const Work& work) {
+  if (kind == kRelu) {
+    work(ReluOp(), std::array<Param<T>, 0>{});
+  } else {
+    work(AconOp(), std::array<Param<T>, 3>{of<T>(act[0]), of<T>(act[1]), of<T>(beta)});
+  }
+}
+
+// Writes mean and 1 / sqrt(variance + eps), which the norm uses, and updates the running ones.
+template <typename T>
+void statistics(
+    const OptTensors& norm, bool batch, double momentum, double eps, const Moments& found,
+    double count, double* stats, int64_t channels) {
+  double* inverse = stats + channels;
+  std::fill_n(stats, channels, 0.0);
+  std::fill_n(inverse, channels, 1.0);
+  if (norm.empty()) {
+    return;
+  }
+  for (int64_t c = 0; batch && c < channels; ++c) {
+    stats[c] = found.mean[c];
+    inverse[c] = 1 / std::sqrt(found.squares[c] / count + eps);
+  }
+  if (!norm[2]) {
+    return;
+  }
+  T* mean = norm[2]->mutable_data_ptr<T>();
+  T* var = norm[3]->mutable_data_ptr<T>();
+  for (int64_t c = 0; c < channels; ++c) {
+    if (batch) {
+      mean[c] += momentum * (found.mean[c] - mean[c]);
+      var[c] += momentum * (found.squares[c] / (count - 1) - var[c]);
+    } else {
+      stats[c] = mean[c];
+      inverse[c] = 1 / std::sqrt(var[c] + eps);
+    }
+  }
+  if (batch) {
+    torch::autograd::impl::bump_version(*norm[2]);
+    torch::autograd::impl::bump_version(*norm[3]);
+  }
+}
+
+// `norm` is weight, bias, running mean and variance, or empty. `act` is empty, p1, p2 and beta, or
+// p1, p2 and the layers as switching_forward() takes them. Returns the value and what
+// norm_act_backward() needs besides: the statistics and, of Meta-ACON, the mean of each plane as
+// normalised and of y, beta, and what the layers save.
+Tensors norm_act_forward(
+    const Tensor& input, const OptTensors& norm, bool batch, double momentum, double eps,
+    int64_t kind, const Tensors& act, bool act_batch, std::pair<double, double> act_momentum,
+    std::pair<double, double> act_eps) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const Tensor x = dense(input);
+  const bool meta = kind >= kChannelWise;
+  const Plan plan(Map(x), meta);
+  const int64_t channels = plan.map.channels;
+  const Tensor stats = at::empty({2, channels}, x.options().dtype(at::kDouble));
+  const auto wide = x.options().dtype(at::toOpMathType(x.scalar_type()));
+  Tensors result = {at::empty_like(x), stats};
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::norm_act forward", [&] {
+        using T = at::opmath_type<scalar_t>;
+        const scalar_t* from = x.const_data_ptr<scalar_t>();
+        Moments found;
+        if (batch || meta) {
+          found = moments(plan, from);
+        }
+        statistics<T>(
+            norm, batch, momentum, eps, found, plan.map.samples * plan.map.pixels,
+            stats.mutable_data_ptr<double>(), channels);
+        const Affine<T> affine(norm, stats);
+        Tensor beta = kind == kAcon ? act[2] : Tensor();
+        if (meta) {
+          const Tensor normal = at::empty({plan.map.samples, channels}, wide);
+          const Tensor mean = at::empty_like(normal);
+          T *to = normal.mutable_data_ptr<T>(), *to_mean = mean.mutable_data_ptr<T>();
+          for (int64_t i = 0; i < normal.numel(); i += channels) {
+            for (int64_t c = 0; c < channels; ++c) {
+              const double value =
+                  affine.inverse[c] * (found.plane_mean[i + c] - affine.mean[c]);
+              to[i + c] = static_cast<T>(value);
+              to_mean[i + c] = static_cast<T>(affine.weight[c] * value + affine.bias[c]);
+            }
+          }
+          result.insert(result.end(), {normal, mean});
+          if (kind == kLayerWise) {
+            result.push_back(mean.sum(1, true).sigmoid_().expand_as(mean).contiguous());
+          } else {
+            const Tensors saved = switching_forward(
+                mean, {act.begin() + 2, act.end()}, act_batch, act_momentum, act_eps);
+            result.insert(result.end(), saved.begin(), saved.end());
+          }
+          beta = result[4];
+        }
+        with_activation<T>(kind, act, beta, [&](auto op, const auto& params) {
+          const Sweep<NormForward<decltype(op)>, scalar_t> sweep{
+              {from}, result[0].mutable_data_ptr<scalar_t>(), join(affine.params(), params)};
+          sweep.run(plan, nullptr);
+        });
+      });
+  return result;
+}
+
+// `norm` is weight and bias, or empty; `act` is empty, p1, p2 and beta, or p1, p2 and the weights
+// as switching_backward() takes them; `saved` is what norm_act_forward() returned besides the value.
+// Returns the gradients of x (undefined unless `with_dx`), of weight and bias, and of p1, p2 and
+// beta or the layers.
+Tensors norm_act_backward(
+    const Tensor& grad, const Tensor& input, const OptTensors& norm, bool batch, int64_t kind,
+    const Tensors& act, const Tensors& saved, bool act_batch, bool with_dx) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const Tensor x = dense(input), g = like(grad, x);
+  const bool meta = kind >= kChannelWise;
+  const Plan plan(Map(x), meta);
+  const int64_t channels = plan.map.channels, samples = plan.map.samples;
+  const Tensor beta = meta ? saved[3] : kind == kAcon ? act[2] : Tensor();
+  const auto wide = x.options().dtype(at::toOpMathType(x.scalar_type()));
+  const Tensor dweight = at::empty({channels}, wide), dbias = at::empty_like(dweight);
+  Tensors result = {with_dx ? at::empty_like(x) : Tensor(), dweight, dbias};
+  if (kind != kRelu) {
+    result.insert(
+        result.end(), {at::empty_like(dweight), at::empty_like(dweight), at::empty_like(beta)});
+  }
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::norm_act backward", [&] {
+        using T = at::opmath_type<scalar_t>;
+        const Affine<T> affine(norm, saved[0]);
+        const std::array<const scalar_t*, 2> in{
+            g.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>()};
+        scalar_t* const dx = with_dx ? result[0].mutable_data_ptr<scalar_t>() : nullptr;
+        with_activation<T>(kind, act, beta, [&](auto op, const auto& act_params) {
+          using Act = decltype(op);
+          const auto params = join(affine.params(), act_params);
+          using Adds = NormBackward<Act, true, false>;
+          std::vector<T> partial(plan.partial_sums(Adds::kSums));
+          const bool at_once = with_dx && !batch && !meta;
+          if (at_once) {
+            Sweep<NormBackward<Act, true, true>, scalar_t>{in, dx, params}.run(
+                plan, partial.data());
+          } else {
+            Sweep<Adds, scalar_t>{in, nullptr, params}.run(plan, partial.data());
+          }
+          const std::vector<double> sums = add_up(plan, Adds::kSums, partial.data());
+          Tensor dm;  // the gradient of the mean of y over a plane
+          if constexpr (Act::kSums > 0) {
+            write_gradients<T>(
+                sums.data() + 2 * channels, channels, act[0], act[1], result[3], result[4],
+                result[5]);
+          }
+          if (kind == kChannelWise) {
+            const Tensors found = switching_backward(
+                result[5], saved[2], {act.begin() + 2, act.end()},
+                {saved.begin() + 3, saved.end()}, act_batch);
+            dm = found[0];
+            result.pop_back();
+            result.insert(result.end(), found.begin() + 1, found.end());
+          } else if (kind == kLayerWise) {
+            dm = at::sigmoid_backward(result[5].sum(1, true), beta).contiguous();
+            result.pop_back();
+          }
+          std::vector<double> of_weight(channels), of_bias(channels);
+          const T* dms = meta ? dm.const_data_ptr<T>() : nullptr;
+          const T* normal = meta ? saved[1].const_data_ptr<T>() : nullptr;
+          for (int64_t c = 0; c < channels; ++c) {
+            of_bias[c] = sums[c];
+            of_weight[c] =
+                affine.inverse[c] * (sums[channels + c] - affine.rounding(c) * sums[c]);
+          }
+          for (int64_t i = 0; meta && i < samples * channels; i += channels) {
+            for (int64_t c = 0; c < channels; ++c) {
+              of_bias[c] += dms[i + c];
+              of_weight[c] += static_cast<double>(dms[i + c]) * normal[i + c];
+            }
+          }
+          std::copy(of_weight.begin(), of_weight.end(), dweight.mutable_data_ptr<T>());
+          std::copy(of_bias.begin(), of_bias.end(), dbias.mutable_data_ptr<T>());
+          if (at_once || !with_dx) {
+            return;
+          }
+          const int64_t planes = meta ? samples : 1;
+          std::vector<T> c0(planes * channels), c1(channels);
+          const double share = batch ? 1.0 / (samples * plan.map.pixels) : 0;
+          for (int64_t c = 0; c < channels; ++c) {
+            const double slope = -share * affine.inverse[c] * of_weight[c];
+            const double shared = -share * of_bias[c] - slope * affine.rounding(c);
+            c1[c] = static_cast<T>(affine.k[c] * slope);
+            for (int64_t i = c; i < planes * channels; i += channels) {
+              const double of_mean = meta ? static_cast<double>(dms[i]) / plan.map.pixels : 0;
+              c0[i] = static_cast<T>(affine.k[c] * (of_mean + shared));
+            }
+          }
+          const std::array<Param<T>, 2> rest{
+              Param<T>{c0.data(), meta ? channels : 0}, Param<T>{c1.data(), 0}};
+          Sweep<NormBackward<Act, false, true>, scalar_t>{in, dx, join(params, rest)}.run(
+              plan, nullptr);
+        });
+      });
+  return result;
+}
+
+}  // namespace
+}  // namespace acon_mm

@@ -1,0 +1,204 @@
+"""A batch norm and the activation after it as one autograd function, which saves ``x`` alone.
+
+Meta-ACON needs the mean of each plane of its input: of a norm's output it follows from sums that
+the norm takes anyway. So both together read and write what the norm alone does.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import cpu_kernel
+from .autograd import needs_operations
+from .backends import choose_kernel
+from .broadcast import compute_dtype
+from .formula import acon_formula
+
+
+class Norm(NamedTuple):
+    """A batch norm.
+
+    Attributes:
+        weight: Of shape ``(C,)``, or None for ones.
+        bias: Of shape ``(C,)``, or None for zeros.
+        running_mean: Of shape ``(C,)``, updated in place by a batch; None if ``batch`` and there
+            is none to update.
+        running_var: The running variance, likewise.
+        momentum: The weight of the latest batch in them.
+        eps: What is added to the variance.
+        batch: Whether to take the statistics of the batch.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    momentum: float
+    eps: float
+    batch: bool
+
+
+class NormedLayer(NamedTuple):
+    """A linear layer and the batch norm after it.
+
+    Attributes:
+        weight: The weight of the layer, of shape ``(outputs, inputs)`` or with trailing ones.
+        bias: Its bias, of shape ``(outputs,)``, as all that follows.
+        norm_weight: The weight of the norm.
+        norm_bias: The bias of the norm.
+        running_mean: The running mean of the norm, updated in place by a batch.
+        running_var: Its running variance, likewise.
+        momentum: The weight of the latest batch in them.
+        eps: What the norm adds to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+    eps: float
+
+
+class Activation(NamedTuple):
+    """An activation.
+
+    Attributes:
+        kind: ``'relu'``; ``'acon'``, with a given switching factor; ``'channel_wise'`` or
+            ``'layer_wise'``, Meta-ACON.
+        params: ``p1`` and ``p2`` and, of ``'acon'``, ``beta``: numbers or tensors of shape
+            ``(C,)``. None of them for ``'relu'``.
+        layers: The two layers of the channel-wise switching factor.
+        batch: Whether their norms take the statistics of the batch and update the running ones.
+    """
+
+    kind: str
+    params: Sequence[Tensor | float] = ()
+    layers: Sequence[NormedLayer] = ()
+    batch: bool = False
+
+
+def may_compute_norm_act(x: Tensor) -> bool:
+    """Return whether :func:`norm_act` takes ``x``: on the CPU, by its kernel.
+
+    Args:
+        x: Any tensor.
+    """
+    return choose_kernel(x) is cpu_kernel and x.dim() > 2 and x.numel() > 0
+
+
+def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
+    """Return whether :func:`norm_act` takes its arguments.
+
+    Args:
+        x: Any tensor.
+        norm: The norm, with tensors of any shape, dtype and device.
+        act: The activation, likewise.
+    """
+    if not may_compute_norm_act(x):
+        return False
+    # Batches of one value or sample have no variance: torch refuses them.
+    if norm is not None and norm.batch and x.numel() == x.size(1):
+        return False
+    if act.batch and x.size(0) == 1:
+        return False
+    of_channels = [t for t in (*(norm or ())[:4], *act.params) if isinstance(t, Tensor)]
+    of_layers = [t for layer in act.layers for t in layer[:6]]
+    return all(t.shape == x.shape[1:2] for t in of_channels) and all(
+        t.dtype == compute_dtype(x) and t.device == x.device and type(t) in _PLAIN
+        for t in (*of_channels, *of_layers)
+    )
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def norm_act(x: Tensor, norm: Norm | None, act: Activation) -> Tensor:
+    """Apply a batch norm and an activation.
+
+    Args:
+        x: A float tensor of shape ``(N, C, ...)``, see :func:`can_compute_norm_act`.
+        norm: The norm; None for none, with Meta-ACON alone.
+        act: The activation.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``. Nothing is rounded between norm and activation.
+    """
+    dtype, size = compute_dtype(x), x.shape[1:2]
+    params = [p if isinstance(p, Tensor) else torch.full(size, p, dtype=dtype) for p in act.params]
+    act = act._replace(params=params)
+    if not torch.is_grad_enabled():
+        return cpu_kernel.norm_act_forward(x, norm, act)[0]
+    of_layers = [t for layer in act.layers for t in layer[:4]]
+    return _NormAct.apply(x, *(norm or (None, None))[:2], *params, *of_layers, norm, act)
+
+
+def _formula(
+    args: Sequence[Any],
+    norm: Norm | None,
+    act: Activation,
+    stats: Tensor,
+    running: Sequence[Tensor],
+) -> Tensor:
+    """Compute it by torch's operations; ``stats`` are the mean and 1 / std used in evaluation."""
+    x, weight, bias, *rest = args
+    params, layers = rest[: len(act.params)], rest[len(act.params) :]
+    y = x.to(compute_dtype(x))
+    if norm is not None and norm.batch:
+        y = F.batch_norm(y, None, None, weight, bias, True, 0.0, norm.eps)
+    elif norm is not None:
+        of_norm = stats[0].to(y), stats[1].pow(-2).to(y)
+        y = F.batch_norm(y, *of_norm, weight, bias, False, 0.0, 0.0)
+    if act.kind == 'relu':
+        return torch.relu(y).to(x.dtype)
+    if act.kind == 'layer_wise':
+        params.append(torch.sigmoid(y.flatten(2).mean(2).sum(1, keepdim=True)))
+    elif act.kind == 'channel_wise':
+        hidden = y.flatten(2).mean(2)
+        for i, layer in enumerate(act.layers):
+            weight, bias, scale, shift = layers[4 * i : 4 * i + 4]
+            mean, var = running[2 * i : 2 * i + 2] or (None, None)
+            hidden = F.linear(hidden, weight.flatten(1), bias)
+            hidden = F.batch_norm(hidden, mean, var, scale, shift, act.batch, eps=layer.eps)
+        params.append(torch.sigmoid(hidden))
+    return acon_formula(y, *params).to(x.dtype)
+
+
+class _NormAct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        *tensors, norm, act = args
+        y, *kept = cpu_kernel.norm_act_forward(tensors[0], norm, act)
+        # Cloned: batches may go on to change them before the backward pass.
+        running = [t.clone() for layer in act.layers for t in layer[4:6] if not act.batch]
+        ctx.norm = norm and norm._replace(running_mean=None, running_var=None)
+        ctx.act, ctx.counts = act, (len(tensors), len(running))
+        ctx.save_for_backward(*tensors, *running, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: under checkpointing they cannot be read again
+        count, of_running = ctx.counts
+        args, running, kept = (
+            saved[:count],
+            saved[count : count + of_running],
+            saved[count + of_running :],
+        )
+        needed = ctx.needs_input_grad[:count]
+        if needs_operations(g):
+            twice = torch.is_grad_enabled()
+            wanted = [arg for arg, need in zip(args, needed, strict=True) if need]
+            with torch.enable_grad(), torch.autocast('cpu', enabled=False):
+                y = _formula(args, ctx.norm, ctx.act, kept[0], running)
+                of_wanted = iter(torch.autograd.grad(y, wanted, g, create_graph=twice))
+            found = [next(of_wanted) if need else None for need in needed]
+        else:
+            found = cpu_kernel.norm_act_backward(g, args, kept, ctx.norm, ctx.act, needed[0])
+            found = [grad if need else None for grad, need in zip(found, needed, strict=True)]
+        return *found, None, None

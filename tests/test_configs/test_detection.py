@@ -135,7 +135,9 @@ def test_the_table_in_the_readme_is_that_of_the_metafile(readme, repo_root):
     models = [model for model in metafile['Models'] if 'Results' in model]
     assert len(models) == len(ROWS)
     for model in models:
-        figures = ' | '.join(str(v) for v in model['Results'][0]['Metrics'].values())
-        row = rf'\| [^|\n]*{model["Name"]}[^|\n]* \| {re.escape(figures)} \|'
+        figures = r' *\| *'.join(
+            re.escape(str(v)) for v in model['Results'][0]['Metrics'].values()
+        )
+        row = rf'\| [^|\n]*{model["Name"]}[^|\n]* \| *{figures} *\|'
         assert re.search(row, text), f'{readme} has no row {model["Name"]} | {figures}'
         assert (repo_root / model['Config']).is_file()

@@ -32,9 +32,8 @@ def refused(start, capsys):
     """Run a script that refuses its arguments and return what it prints."""
 
     def run(*arguments):
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(SystemExit, match=r'[12]'):
             start(*arguments)
-        assert end.value.code
         return capsys.readouterr().err.rstrip()
 
     return run
@@ -84,7 +83,7 @@ def test_networks_are_printed_and_written(start, document, capsys, flags, mark, 
     assert part in section(document, mark)
 
 
-def test_what_cannot_be_measured_is_refused_in_a_sentence(refused, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_measured_is_refused_in_a_sentence(refused, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     message = refused(activation, '--device', 'cuda')
     assert message == "error: device is 'cuda', but torch finds no such GPU; measure on 'cpu'"
@@ -92,5 +91,4 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(refused, tmp_path, mon
     assert message.endswith('none.md is no file')
     message = refused(train_step, '--blocks', '--networks', 'retinanet_r50')
     assert message.endswith('none with a block to measure; use shufflenetv2_0.5x or resnet50')
-    assert refused(activation, '--shapes', '1x2x3') == 2
-    assert "invalid shape value: '1x2x3'" in capsys.readouterr().err
+    assert "invalid shape value: '1x2x3'" in refused(activation, '--shapes', '1x2x3')

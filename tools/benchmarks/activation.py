@@ -25,10 +25,10 @@ from measuring import (
     timing,
 )
 
-# One pixel, whose time is that of a call, and stages of real networks. From 4 MB on, a map leaves
-# the second-level cache; the last one is RetinaNet's first stage and leaves every cache.
+# A pixel of two samples, whose time is that of a call, and stages of real networks. From 4 MB on, a
+# map leaves the second-level cache; the last one is RetinaNet's first stage and leaves every cache.
 SHAPES = (
-    (1, 64, 1, 1),
+    (2, 64, 1, 1),
     (4, 24, 112, 112),
     (8, 64, 56, 56),
     (16, 256, 28, 28),
@@ -143,7 +143,7 @@ def main() -> None:
             rows = []
             for name in args.activations:
                 cells = [timing(medians, name, phase) for medians, _ in found]
-                # A single pixel is smaller than the parameters.
+                # Of the maps: a pixel is no larger than the parameters.
                 most = max(saved[name] for _, saved in found[1:])
                 rows.append([name, *cells, f'{most:.2f}'])
             print(f'\n**{phase}, {dtype}, {layout}**, ms\n\n{markdown_table(header, rows)}')

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from activation import ActivationTask, FeatureMap, measure_map
+from activation import SHAPES, ActivationTask, FeatureMap, measure_map
 from compared import ACTIVATIONS
 
 SHAPE = (2, 8, 6, 4)
@@ -22,6 +22,11 @@ def test_every_eager_activation_is_measured_on_every_kind_of_map(counting_clock,
     assert saved['silu'] == 1
     # Four maps of float32, and under autocast three of them beside one of bfloat16.
     assert int(saved['published_aconc']) == (4 if dtype == torch.float32 else 7)
+
+
+def test_every_eager_activation_is_measured_on_one_pixel():
+    pixel = FeatureMap(SHAPES[0], torch.float32, torch.contiguous_format, 'cpu')
+    assert list(measure_map(pixel, EAGER, rounds=1)[0]) == EAGER
 
 
 class Stub(nn.Module):

@@ -25,8 +25,8 @@ from measuring import (
     timing,
 )
 
-# A pixel of two samples, whose time is that of a call, and stages of real networks. From 4 MB on, a
-# map leaves the second-level cache; the last one is RetinaNet's first stage and leaves every cache.
+# A pixel of two samples, whose time is that of a call, and stages of real networks. From 4 MB on,
+# a map leaves the second-level cache; the last one is RetinaNet's first stage and leaves all.
 SHAPES = (
     (2, 64, 1, 1),
     (4, 24, 112, 112),

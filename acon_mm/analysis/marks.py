@@ -1,11 +1,8 @@
-"""Replace what stands between two marks of a Markdown file: generated tables and reports.
+"""Replace what stands between two marks of a Markdown file: generated tables.
 
 A mark is a line that a reader of the rendered file does not see: ``<!-- MARK -->`` before the
 generated part, ``<!-- end of MARK -->`` after it.
 """
-
-import os
-from pathlib import Path
 
 from acon_mm.errors import UserError
 
@@ -32,31 +29,3 @@ def replace_between(text: str, mark: str, new: str) -> str:
             f'{start.strip()!r} and {end!r} must stand in the text once, in this order'
         )
     return f'{before}{start}\n{new}\n\n{end}{after}'
-
-
-def write_between_marks(path: str | os.PathLike, mark: str, new: str) -> None:
-    """Replace the part between the two lines of a mark in a file.
-
-    Args:
-        path: The file.
-        mark: The name of the mark.
-        new: The new part, without line breaks at its ends.
-
-    Raises:
-        UserError: If the file does not exist or :func:`replace_between` refuses it.
-    """
-    Path(path).write_text(_replaced(path, mark, new), encoding='utf-8')
-
-
-def check_marks(path: str | os.PathLike, mark: str) -> None:
-    """Raise what :func:`write_between_marks` would raise, before a long measurement."""
-    _replaced(path, mark, '')
-
-
-def _replaced(path: str | os.PathLike, mark: str, new: str) -> str:
-    if not Path(path).is_file():
-        raise UserError(f'{path} is no file')
-    try:
-        return replace_between(Path(path).read_text(encoding='utf-8'), mark, new)
-    except UserError as error:
-        raise UserError(f'{path}: {error}') from error

@@ -1,7 +1,6 @@
 """The activations that the benchmarks compare, the authors' released code among them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -60,37 +59,15 @@ class FormulaAconC(AconC):
         return acon_formula(x, self.p1, self.p2, self.beta)
 
 
-@dataclass(frozen=True)
-class Activation:
-    """An activation that is measured.
-
-    Attributes:
-        label: Its name in the tables.
-        build: Makes the module from the number of channels.
-        slow: Whether it takes part in every third round only.
-        one_pixel: Whether it gets a map of one sample and one pixel instead, beside the map that
-            the others get: what is left is the cost of a call, whatever the map's size.
-    """
-
-    label: str
-    build: Callable[[int], nn.Module]
-    slow: bool = False
-    one_pixel: bool = False
-
-
-ACTIVATIONS = {
-    'relu': Activation('ReLU', lambda channels: nn.ReLU()),
-    'silu': Activation('SiLU', lambda channels: nn.SiLU()),
-    'prelu': Activation('PReLU', nn.PReLU),
-    'published_aconc': Activation('ACON-C, published', PublishedAconC, slow=True),
-    'published_metaacon': Activation('Meta-ACON, published', PublishedMetaAcon, slow=True),
-    'formula': Activation('ACON-C, tidied formula', FormulaAconC, slow=True),
-    'compiled': Activation(
-        'ACON-C, `torch.compile`',
-        lambda channels: torch.compile(FormulaAconC(channels), dynamic=False),
-    ),
-    'aconc': Activation('ACON-C', AconC),
-    'metaacon': Activation('Meta-ACON', MetaAcon),
-    'silu_call': Activation('SiLU, one pixel', lambda c: nn.SiLU(), one_pixel=True),
-    'aconc_call': Activation('ACON-C, one pixel', AconC, one_pixel=True),
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    'silu': lambda channels: nn.SiLU(),
+    'relu': lambda channels: nn.ReLU(),
+    'prelu': nn.PReLU,
+    'published_aconc': PublishedAconC,
+    'published_metaacon': PublishedMetaAcon,
+    'formula': FormulaAconC,
+    'compiled': lambda channels: torch.compile(FormulaAconC(channels), dynamic=False),
+    'aconc': AconC,
+    'metaacon': MetaAcon,
 }
+"""What makes the module of each activation from the number of channels."""

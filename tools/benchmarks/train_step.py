@@ -1,31 +1,31 @@
 """Measure what ACON costs in the training step and the inference of whole networks.
 
 In every round each activation runs once in its own copy of the network: forward pass, loss,
-backward pass and a step of SGD, and an inference of one image. With --blocks it counts instead
-what one block of the networks saves for its backward pass.
+backward pass and a step of SGD, and an inference of one image. The tables hold the median
+milliseconds with the ratio to the first activation, and the bytes saved for the backward pass.
 """
 
-import argparse
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.structures import InstanceData
-from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-import reporting
 from acon_mm.analysis.markdown import markdown_table
+from acon_mm.analysis.random_batch import random_batch
 from acon_mm.analysis.saved_memory import saved_bytes
 from acon_mm.apis import get_model
-from acon_mm.errors import UserError
-from compared import ACTIVATIONS, PublishedAconC, PublishedMetaAcon
-from measuring import Times, interleave, seconds_between, stamp
-
-REFERENCE = 'relu'
-PHASES = ('step', 'latency')
+from compared import PublishedAconC, PublishedMetaAcon
+from measuring import (
+    Medians,
+    build_parser,
+    describe_machine,
+    interleave,
+    seconds_between,
+    stamp,
+    timing,
+)
 
 # By the name of the activation; None is the network's own.
 ACT_CFGS = {
@@ -43,44 +43,36 @@ WITH_REDUCTION = ('published_metaacon', 'metaacon')
 LR, MOMENTUM = 1e-12, 0.9
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(NamedTuple):
     """A network and the batch that it is timed with.
 
     Attributes:
-        label: Its name in the tables.
         model: Its name with ReLU, one of :func:`acon_mm.apis.list_models`.
         batch_size: The number of images per training step.
         image_size: The side of the images in pixels.
         reduction: Meta-ACON's ``r``.
-        block: The name of a typical block of the backbone, for ``--blocks``.
-        detects: Whether it is a detector.
     """
 
-    label: str
     model: str
     batch_size: int
     image_size: int = 224
     reduction: int = 16
-    block: str | None = None
-    detects: bool = False
 
 
-NETWORKS = {
-    'shufflenetv2_0.5x': Network(
-        'ShuffleNetV2 0.5×', 'shufflenetv2_0.5x_relu', 32, reduction=8, block='layer1.1'
-    ),
-    'mobilenetv2_1.0': Network('MobileNetV2 1.0 (its ReLU is ReLU6)', 'mobilenetv2_1.0_relu', 16),
-    'resnet50': Network('ResNet-50', 'resnet50_relu', 8, block='layer1.1'),
-    'retinanet_r50': Network('RetinaNet-R50', 'retinanet_r50_relu', 2, 320, detects=True),
-}
+NETWORKS = (
+    Network('shufflenetv2_0.5x_relu', 32, reduction=8),
+    Network('mobilenetv2_1.0_relu', 16),
+    Network('resnet50_relu', 8),
+    Network('retinanet_r50_relu', 2, 320),
+)
 
 
-def build_network(network: Network, name: str, device: str = 'cpu') -> BaseModel:
-    """Build a network with an activation, in training mode.
+def build_network(network: Network, name: str, device: str = 'cpu') -> tuple[BaseModel, dict]:
+    """Build a network with an activation, in training mode, and a batch of random images.
 
-    Its norms start with the running statistics of random images: with those of a new norm, 0 and
-    1, a deep network in eval mode shrinks its maps until the CPU computes with denormal numbers.
+    Its norms hold the statistics of the last images in training mode: with those of a new norm, 0
+    and 1, a deep network in eval mode shrinks its maps until the CPU computes with denormal
+    numbers.
     """
     backbone = {}
     if ACT_CFGS[name] is not None:
@@ -89,35 +81,15 @@ def build_network(network: Network, name: str, device: str = 'cpu') -> BaseModel
         backbone['act_cfg']['reduction'] = network.reduction
     torch.manual_seed(0)
     model = get_model(network.model, backbone=backbone).to(device)
-    norms = [module.train() for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
+    size = (network.image_size, network.image_size)
+    batch = random_batch(model.cfg.default_scope, size, network.batch_size)
+    batch = model.data_preprocessor(batch, training=True)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train().momentum = 1.0
     with torch.no_grad():
-        model(make_batch(network, device)[0])
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return model.train()
-
-
-def make_batch(network: Network, device: str = 'cpu') -> tuple[Tensor, list]:
-    """Make random images, and the data samples with labels that the loss of the network takes."""
-    size = network.image_size
-    dice = torch.Generator().manual_seed(0)
-    images = torch.randn(network.batch_size, 3, size, size, generator=dice)
-    if not network.detects:
-        samples = [DataSample().set_gt_label(index) for index in range(network.batch_size)]
-    else:
-        # Here, since classifiers are measured without mmdetection.
-        from mmdet.structures import DetDataSample
-
-        boxes = size * torch.tensor([[0.1, 0.1, 0.5, 0.5], [0.3, 0.4, 0.9, 0.8]])
-        shapes = dict.fromkeys(('img_shape', 'batch_input_shape', 'pad_shape'), (size, size))
-        objects = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]))
-        samples = [
-            DetDataSample(gt_instances=objects, metainfo=shapes) for _ in range(network.batch_size)
-        ]
-    return images.to(device), [sample.to(device) for sample in samples]
+        model(batch['inputs'])
+    return model.train(), batch
 
 
 class StepTask:
@@ -125,8 +97,7 @@ class StepTask:
 
     def __init__(self, network: Network, name: str, device: str = 'cpu') -> None:
         self.name, self.device = name, device
-        self.model = build_network(network, name, device)
-        self.images, self.samples = make_batch(network, device)
+        self.model, self.batch = build_network(network, name, device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(parameters, lr=LR, momentum=MOMENTUM)
 
@@ -140,16 +111,15 @@ class StepTask:
         self.model.eval()
         with torch.no_grad():
             start = stamp(self.device)
-            outputs = self.model(self.images[:1])
+            outputs = self.model(self.batch['inputs'][:1])
             latency = seconds_between(start, stamp(self.device))
         del outputs
         self.model.train()
-        return dict(zip(PHASES, (step, latency), strict=True))
+        return {'step': step, 'latency': latency}
 
     def loss(self) -> Tensor:
         """Run the forward pass and return the sum of all losses."""
-        losses = self.model.loss(self.images, self.samples)
-        return self.model.parse_losses(losses)[0]
+        return self.model.parse_losses(self.model(**self.batch, mode='loss'))[0]
 
     def step(self) -> Tensor:
         """Run forward and backward pass and the optimiser's step, and return the loss."""
@@ -161,95 +131,38 @@ class StepTask:
 
 
 def measure_network(
-    network: Network,
-    names: Sequence[str],
-    rounds: int,
-    seconds: float = math.inf,
-    device: str = 'cpu',
-) -> tuple[Times, dict[str, int]]:
+    network: Network, names: Sequence[str], rounds: int, device: str = 'cpu'
+) -> tuple[Medians, dict[str, int]]:
     """Return the times of activations in one network, and the bytes saved in its forward pass.
 
     As many networks are in memory as there are activations.
     """
     tasks = {name: StepTask(network, name, device) for name in names}
     saved = {name: saved_bytes(task.loss, task.model) for name, task in tasks.items()}
-    slow = [name for name in names if ACTIVATIONS[name].slow]
-    return interleave(tasks, rounds, seconds, slow), saved
-
-
-def measure_block(network: Network, name: str, device: str = 'cpu') -> tuple[str, int]:
-    """Return a network's typical block in words, and the bytes that it saves in training."""
-    model = build_network(network, name, device)
-    block = model.backbone.get_submodule(network.block)
-    inputs = []
-    with (
-        block.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone())),
-        torch.no_grad(),
-    ):
-        model(make_batch(network, device)[0])
-    x = inputs[0].requires_grad_()
-    words = f'{type(block).__name__} of {network.label}, {reporting.dimensions(x.shape)}'
-    return words, saved_bytes(lambda: block(x), block)
-
-
-def measure(args: argparse.Namespace) -> str:
-    """Measure all networks and return their tables."""
-    parts = []
-    for network in args.networks:
-        found, saved = measure_network(
-            network, args.activations, args.rounds, args.seconds, args.device
-        )
-        rows = []
-        for name, nbytes in saved.items():
-            step, latency = (reporting.timing(found, name, REFERENCE, phase) for phase in PHASES)
-            rows.append([ACTIVATIONS[name].label, step, reporting.mebibytes(nbytes), latency])
-        head = (
-            f'**{network.label}**, {network.batch_size} images of {network.image_size}² per step, '
-            f'{reporting.count_rounds(found)} rounds'
-        )
-        table = markdown_table(['Activation', 'step, ms', 'saved, MiB', 'one image, ms'], rows)
-        parts.append(reporting.show(f'{head}\n\n{table}'))
-    return '\n\n'.join(parts)
-
-
-def measure_blocks(args: argparse.Namespace) -> str:
-    """Return a table of what the blocks save, one column per block."""
-    blocks = [network for network in args.networks if network.block]
-    if not blocks:
-        raise UserError(
-            'networks names none with a block to measure; use '
-            f'{" or ".join(name for name in NETWORKS if NETWORKS[name].block)}'
-        )
-    columns, rows = {}, {name: [ACTIVATIONS[name].label] for name in args.activations}
-    for network in blocks:
-        for name, cells in rows.items():
-            columns[network], nbytes = measure_block(network, name, args.device)
-            cells.append(reporting.mebibytes(nbytes))
-    return reporting.show(markdown_table(['Saved, MiB', *columns.values()], list(rows.values())))
+    return interleave(tasks, rounds), saved
 
 
 def main() -> None:
     """Parse the arguments, measure and print."""
-    parser = reporting.build_parser(__doc__, tuple(ACT_CFGS), rounds=15)
-    parser.add_argument(
-        '--networks',
-        nargs='+',
-        choices=tuple(NETWORKS),
-        default=tuple(NETWORKS),
-        metavar='NAME',
-        help=f'out of {", ".join(NETWORKS)} (default: all)',
-    )
-    for flag, words in (('--batch-size', 'images per step'), ('--image-size', 'side in pixels')):
-        parser.add_argument(flag, type=reporting.positive, metavar='N', help=words)
-    parser.add_argument('--blocks', action='store_true', help='count what blocks save instead')
+    parser = build_parser(__doc__, tuple(ACT_CFGS), rounds=15)
+    names = [network.model for network in NETWORKS]
+    parser.add_argument('--networks', nargs='+', choices=names, default=names)
+    parser.add_argument('--batch-size', type=int, help='images per step')
     args = parser.parse_args()
-    sizes = {'batch_size': args.batch_size, 'image_size': args.image_size}
-    given = {name: size for name, size in sizes.items() if size is not None}
-    args.networks = [replace(NETWORKS[name], **given) for name in args.networks]
-    if args.blocks:
-        reporting.run_benchmark(args, 'benchmark_blocks', measure_blocks)
-    else:
-        reporting.run_benchmark(args, 'benchmark_train_step', measure)
+    print(describe_machine(args.device))
+    header = ['Activation', 'step, ms', 'saved, MiB', 'one image, ms']
+    for network in NETWORKS:
+        if network.model not in args.networks:
+            continue
+        if args.batch_size:
+            network = network._replace(batch_size=args.batch_size)
+        medians, saved = measure_network(network, args.activations, args.rounds, args.device)
+        rows = []
+        for name in args.activations:
+            step, latency = (timing(medians, name, phase) for phase in ('step', 'latency'))
+            rows.append([name, step, f'{saved[name] / 2**20:.1f}', latency])
+        images = f'{network.batch_size} images of {network.image_size}²'
+        print(f'\n**{network.model}**, {images} per step\n\n{markdown_table(header, rows)}')
 
 
 if __name__ == '__main__':

@@ -45,7 +45,9 @@ class StagedBackbone(BaseModule):
           order of the stages.
 
     Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` names a stage that is not there.
+        ValueError: If ``out_indices`` or ``frozen_stages`` names a stage that is not there, or an
+            argument of a derived network has a value that is not accepted; the message lists
+            those that are.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """MobileNetV1 (https://arxiv.org/abs/1704.04861) with a replaceable activation."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from mmpretrain.models.utils import make_divisible
@@ -43,15 +44,8 @@ class AconMobileNetV1(StagedBackbone):
         norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
             one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
-        **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
-
-    Shape:
-        - Input: ``(N, 3, H, W)``.
-        - Output: a tuple with a tensor ``(N, C_i, H_i, W_i)`` for each of ``out_indices``.
-
-    Raises:
-        ValueError: If an argument has a value that is not accepted; the message lists those that
-            are.
+        **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`,
+            which says what goes in, comes out and is refused.
 
     Examples:
         >>> import torch
@@ -75,28 +69,18 @@ class AconMobileNetV1(StagedBackbone):
         check_width(widen_factor)
         check_choice('placement', placement, PLACEMENTS)
         other_act_cfg = act_cfg if placement == 'all' else RELU
+        conv = partial(ConvNormAct, norm_cfg=norm_cfg, act_cfg=other_act_cfg)
         width = make_divisible(32 * widen_factor, 8)
-        stem = {
-            'conv1': ConvNormAct(3, width, 3, stride=2, norm_cfg=norm_cfg, act_cfg=other_act_cfg)
-        }
+        stem = {'conv1': conv(3, width, 3, stride=2)}
         stages: dict[str, nn.Module] = {}
         for channels, num_blocks, stride in STAGES:
             out_channels = make_divisible(channels * widen_factor, 8)
             blocks = []
             for index in range(num_blocks):
-                depthwise = ConvNormAct(
-                    width,
-                    width,
-                    3,
-                    stride=1 if index else stride,
-                    groups=width,
-                    norm_cfg=norm_cfg,
-                    act_cfg=act_cfg,
+                depthwise = conv(
+                    width, width, 3, stride=1 if index else stride, groups=width, act_cfg=act_cfg
                 )
-                pointwise = ConvNormAct(
-                    width, out_channels, 1, norm_cfg=norm_cfg, act_cfg=other_act_cfg
-                )
-                blocks.append(nn.Sequential(depthwise, pointwise))
+                blocks.append(nn.Sequential(depthwise, conv(width, out_channels, 1)))
                 width = out_channels
             stages[f'layer{len(stages) + 1}'] = nn.Sequential(*blocks)
         super().__init__(stem, stages, out_indices=out_indices, init_cfg=init_cfg, **kwargs)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from mmpretrain.models.utils import make_divisible
@@ -103,15 +104,8 @@ class AconMobileNetV2(StagedBackbone):
         norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
             one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
-        **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
-
-    Shape:
-        - Input: ``(N, 3, H, W)``.
-        - Output: a tuple with a tensor ``(N, C_i, H_i, W_i)`` for each of ``out_indices``.
-
-    Raises:
-        ValueError: If an argument has a value that is not accepted; the message lists those that
-            are.
+        **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`,
+            which says what goes in, comes out and is refused.
 
     Examples:
         >>> import torch
@@ -137,19 +131,7 @@ class AconMobileNetV2(StagedBackbone):
         check_choice('placement', placement, PLACEMENTS)
         check_choice('width_rule', width_rule, WIDTH_RULES)
         other_act_cfg = act_cfg if placement == 'all' else RELU6
-
-        def conv(
-            in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
-        ) -> ConvNormAct:
-            return ConvNormAct(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride=stride,
-                norm_cfg=norm_cfg,
-                act_cfg=other_act_cfg,
-            )
-
+        conv = partial(ConvNormAct, norm_cfg=norm_cfg, act_cfg=other_act_cfg)
         width = scaled(32, widen_factor, width_rule)
         stem = {'conv1': conv(3, width, 3, stride=2)}
         stages: dict[str, nn.Module] = {}

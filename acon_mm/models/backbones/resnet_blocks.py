@@ -63,16 +63,8 @@ class AconBasicBlock(BasicBlock):
 class AconBottleneck(Bottleneck):
     """The block of ResNet-50, -101 and -152 with activations ``act1``, ``act2`` and ``act3``.
 
-    Args:
-        act_cfg: The config of the activation that replaces ReLU.
-        placement: ``'one'`` replaces the activation after the 3×3 convolution, ``'all'`` every
-            one. None is ``'one'``, as in the paper.
-        se_ratio: The reduction of the squeeze-and-excitation before the addition; None for none.
-        **kwargs: The arguments of ``mmpretrain``'s ``Bottleneck``.
-
-    Shape:
-        - Input: ``(N, in_channels, H, W)``.
-        - Output: ``(N, out_channels, ceil(H / stride), ceil(W / stride))``.
+    Arguments and shapes are those of :class:`AconBasicBlock`, except that ``placement='one'``
+    replaces the activation after the 3×3 convolution, and None is ``'one'``, as in the paper.
     """
 
     def __init__(

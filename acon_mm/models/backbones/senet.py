@@ -94,15 +94,8 @@ class AconSENet(StagedBackbone):
         norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
             one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
-        **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
-
-    Shape:
-        - Input: ``(N, 3, H, W)``.
-        - Output: a tuple with a tensor ``(N, C_i, H_i, W_i)`` for each of ``out_indices``.
-
-    Raises:
-        ValueError: If an argument has a value that is not accepted; the message lists those that
-            are.
+        **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`,
+            which says what goes in, comes out and is refused.
 
     Examples:
         >>> import torch

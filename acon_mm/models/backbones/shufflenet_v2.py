@@ -1,6 +1,7 @@
 """ShuffleNetV2 (https://arxiv.org/abs/1807.11164) in the authors' channel order."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,33 +72,21 @@ class ShuffleBlock(nn.Module):
         width = in_channels if first else in_channels // 2
         mid_channels = out_channels // 2
         main_channels = out_channels - width
+        pointwise = partial(ConvNormAct, kernel_size=1, norm_cfg=norm_cfg)
+        depthwise = partial(
+            ConvNormAct, kernel_size=3, stride=stride, dilation=dilation, norm_cfg=norm_cfg
+        )
         self.branch_main = nn.Sequential(
-            ConvNormAct(width, mid_channels, 1, norm_cfg=norm_cfg, act_cfg=other_act_cfg),
-            ConvNormAct(
-                mid_channels,
-                mid_channels,
-                3,
-                stride=stride,
-                dilation=dilation,
-                groups=mid_channels,
-                norm_cfg=norm_cfg,
-            ),
-            ConvNormAct(mid_channels, main_channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg),
+            pointwise(width, mid_channels, act_cfg=other_act_cfg),
+            depthwise(mid_channels, mid_channels, groups=mid_channels),
+            pointwise(mid_channels, main_channels, act_cfg=act_cfg),
             build_se(se_ratio, main_channels),
         )
         self.branch_proj = None
         if first:
             self.branch_proj = nn.Sequential(
-                ConvNormAct(
-                    width,
-                    width,
-                    3,
-                    stride=stride,
-                    dilation=dilation,
-                    groups=width,
-                    norm_cfg=norm_cfg,
-                ),
-                ConvNormAct(width, width, 1, norm_cfg=norm_cfg, act_cfg=other_act_cfg),
+                depthwise(width, width, groups=width),
+                pointwise(width, width, act_cfg=other_act_cfg),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,15 +136,8 @@ class AconShuffleNetV2(StagedBackbone):
         norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
             one, of those inside the activations.
         **kwargs: ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``init_cfg`` of
-            :class:`StagedBackbone`. An ``init_cfg`` replaces the authors' initial values.
-
-    Shape:
-        - Input: ``(N, 3, H, W)``.
-        - Output: a tuple with a tensor ``(N, C_i, H_i, W_i)`` for each of ``out_indices``.
-
-    Raises:
-        ValueError: If an argument has a value that is not accepted; the message lists those that
-            are.
+            :class:`StagedBackbone`, which says what goes in, comes out and is refused. An
+            ``init_cfg`` replaces the authors' initial values.
 
     Examples:
         >>> import torch

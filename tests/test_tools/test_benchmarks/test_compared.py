@@ -64,6 +64,6 @@ def test_the_published_formula_saves_four_maps_and_seven_under_autocast():
 
 def test_every_activation_keeps_the_shape():
     x = torch.randn(2, C, 4, 4)
-    for name, activation in ACTIVATIONS.items():
+    for name, build in ACTIVATIONS.items():
         if name != 'compiled':  # it is the formula, after half a minute of compiling
-            assert activation.build(C)(x).shape == x.shape, name
+            assert build(C)(x).shape == x.shape, name

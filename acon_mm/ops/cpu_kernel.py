@@ -53,7 +53,7 @@ if _module is not None:
     apply = _module.apply
 
 
-def why_unavailable() -> str | None:
+def why_unavailable(device: int | None = None) -> str | None:
     """Return why this kernel cannot be used, None if it can."""
     return _name_or_reason if _module is None else None
 
@@ -80,7 +80,12 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+    g: Tensor,
+    x: Tensor,
+    p1: Tensor | float,
+    p2: Tensor | float,
+    beta: Tensor | float,
+    needed: Sequence[bool] = (True,) * 4,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and ``beta``, in their shapes and dtypes.
 
@@ -92,12 +97,13 @@ def backward(
         p1: See there.
         p2: See there.
         beta: See there.
+        needed: What other kernels leave out; one pass gives all of them here.
     """
     return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
 
 
 def _dense(param: Tensor | float) -> Tensor | float:
-    return param.contiguous() if isinstance(param, Tensor) else param
+    return param.resolve_neg().contiguous() if isinstance(param, Tensor) else param
 
 
 def meta_forward(x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, batch: bool) -> list[Tensor]:

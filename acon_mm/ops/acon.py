@@ -13,7 +13,7 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
 
     ACON-A (Swish) is ``p1 = 1, p2 = 0``, ACON-B is ``p1 = 1``. The sum runs in float32 (float64
     for a float64 ``x``) under autocast as well; only the result is rounded. Of the large tensors,
-    the backward pass keeps ``x`` alone.
+    ``x`` alone is saved for the backward pass.
 
     What computes it is chosen for each call, see :func:`acon_mm.ops.backend_report`.
 

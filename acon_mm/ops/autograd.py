@@ -1,4 +1,4 @@
-"""ACON as an autograd function around a kernel: of the large tensors it keeps ``x`` alone."""
+"""ACON as an autograd function around a kernel: of the large tensors it saves ``x`` alone."""
 
 from types import ModuleType
 from typing import Any

@@ -46,14 +46,14 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
 
     Args:
         name: What the parameter is called, for the error message.
-        param: A number or a tensor of shape ``()``, ``(C,)`` (one value a channel), ``(N, C)`` or
-            ``(N, 1)`` (one value a sample and channel, or a sample), or of as many dimensions
+        param: A number or a tensor of shape ``()``, ``(C,)`` (one value per channel), ``(N, C)``
+            or ``(N, 1)`` (one per sample and channel, or per sample), or of as many dimensions
             as ``x``, each of them 1 or that of ``x``.
         x: A tensor of shape ``(N, C, ...)``, at least 2-D.
 
     Returns:
         A view of ``param`` that broadcasts to ``x.shape``; of a number, a tensor of shape ``()``
-        on the CPU. A 2-D ``x`` reads ``(C,)`` as one value a channel, too.
+        on the CPU. A 2-D ``x`` reads ``(C,)`` as one value per channel, too.
 
     Raises:
         ValueError: If ``x`` has fewer than two dimensions or ``param`` has another shape, except
@@ -61,7 +61,7 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
     """
     check_dimensions(x)
     if not isinstance(param, Tensor):
-        # On the CPU, where kernels of any device read a scalar: copying it to a GPU would wait.
+        # On the CPU, where kernels of any device read a scalar: a copy to a GPU would synchronise.
         return torch.full([], param, dtype=compute_dtype(x), device='cpu')
     view = param
     if param.dim() == 1:
@@ -82,7 +82,7 @@ def align(name: str, param: Tensor | float, x: Tensor) -> Tensor:
 
 
 def _fits(param: Tensor, view: Tensor, x: Tensor) -> bool:
-    # A 1-D parameter of one element would spread over all channels without a word.
+    # A 1-D parameter of one element would silently spread over all channels.
     if param.dim() == 1:
         return param.size(0) == x.size(1)
     if view.dim() not in (0, x.dim()):

@@ -38,7 +38,7 @@ def _load() -> tuple[ModuleType | None, str]:
         if getattr(module, 'interface', 1) != INTERFACE:
             reason = 'it was built from other sources than these: install acon_mm again'
             continue
-        # The headers name no more of a nightly build than its release.
+        # Of a nightly build, the headers contain the release number alone.
         if module.torch_version == re.match(r'[\d.]*\d', torch.__version__)[0]:
             return module, name
         reason = f'it was built for torch {module.torch_version}'
@@ -106,7 +106,9 @@ def _dense(param: Tensor | float) -> Tensor | float:
     return param.resolve_neg().contiguous() if isinstance(param, Tensor) else param
 
 
-def meta_forward(x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, batch: bool) -> list[Tensor]:
+def meta_forward(
+    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, use_batch_stats: bool
+) -> list[Tensor]:
     """Compute channel-wise Meta-ACON, see :func:`acon_mm.ops.meta_acon.meta_acon`.
 
     Returns:
@@ -118,7 +120,9 @@ def meta_forward(x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence, batch: boo
         for tensor in (layer.weight.flatten(1), *(part.contiguous() for part in layer[1:6]))
     ]
     momenta, eps = zip(*(layer[6:] for layer in layers), strict=True)
-    return _module.meta_forward(x, p1.contiguous(), p2.contiguous(), tensors, batch, momenta, eps)
+    return _module.meta_forward(
+        x, p1.contiguous(), p2.contiguous(), tensors, use_batch_stats, momenta, eps
+    )
 
 
 def meta_backward(
@@ -136,13 +140,15 @@ def meta_backward(
         p1: See there.
         p2: See there.
         *args: Weight, bias and the norm's weight and bias of both layers; what
-            :func:`meta_forward` returned besides the value; and ``batch``, as there.
+            :func:`meta_forward` returned besides the value; and ``use_batch_stats``, as there.
 
     Returns:
         The gradients, in the shapes and dtypes of what they belong to.
     """
-    *params, kept, batch = args
+    *params, saved, use_batch_stats = args
     weights = [params[0].flatten(1), params[2], params[4].flatten(1), params[6]]
-    found = _module.meta_backward(g, x, p1.contiguous(), p2.contiguous(), weights, kept, batch)
+    found = _module.meta_backward(
+        g, x, p1.contiguous(), p2.contiguous(), weights, saved, use_batch_stats
+    )
     of_params = (grad.view_as(p) for grad, p in zip(found[3:], params, strict=True))
     return [*found[:3], *of_params]

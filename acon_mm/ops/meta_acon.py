@@ -1,4 +1,4 @@
-"""Channel-wise Meta-ACON as one autograd function, where its parts are the usual ones.
+"""Channel-wise Meta-ACON as one autograd function, where its parts are the default ones.
 
 Mean, two linear layers with batch norms, sigmoid and ACON are some forty calls, forward and
 backward, which cost more than ACON itself on small maps.
@@ -28,7 +28,7 @@ class NormedLayer(NamedTuple):
         norm_bias: The bias of the norm.
         running_mean: The running mean of the norm, updated in place by a batch.
         running_var: Its running variance, likewise.
-        momentum: The share of a batch in them.
+        momentum: The weight of the latest batch in them.
         eps: What the norm adds to the variance.
     """
 
@@ -65,25 +65,26 @@ def can_compute_meta_acon(
 
 
 def meta_acon(
-    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence[NormedLayer], batch: bool
+    x: Tensor, p1: Tensor, p2: Tensor, layers: Sequence[NormedLayer], use_batch_stats: bool
 ) -> Tensor:
     """Compute ACON-C with ``beta = sigmoid(norm2(fc2(norm1(fc1(mean of x)))))`` (section 3.1).
 
     Args:
         x: A float tensor of shape ``(N, C, ...)``, see :func:`can_compute_meta_acon`. ``N`` is at
-            least 2 if ``batch``.
+            least 2 if ``use_batch_stats``.
         p1: The slope for large ``x``, of shape ``(C,)``, in the dtype of the computation.
         p2: The slope for small ``x``, likewise.
         layers: The two layers, in the dtype of the computation.
-        batch: Whether the norms take the statistics of the batch and update the running ones.
+        use_batch_stats: Whether the norms take the statistics of the batch and update the running
+            ones.
 
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
     if not torch.is_grad_enabled():
-        return cpu_kernel.meta_forward(x, p1, p2, layers, batch)[0]
+        return cpu_kernel.meta_forward(x, p1, p2, layers, use_batch_stats)[0]
     first, second = layers
-    return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, batch)
+    return _MetaAcon.apply(x, p1, p2, *first[:4], *second[:4], layers, use_batch_stats)
 
 
 def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[float]) -> Tensor:
@@ -99,19 +100,19 @@ def _formula(args: Sequence[Tensor], running: Sequence[Tensor], eps: Sequence[fl
 class _MetaAcon(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Tensor | Sequence[NormedLayer] | bool) -> Tensor:
-        *tensors, layers, batch = args
-        y, *kept = cpu_kernel.meta_forward(*tensors[:3], layers, batch)
-        ctx.batch, ctx.eps = batch, [layer.eps for layer in layers]
+        *tensors, layers, use_batch_stats = args
+        y, *saved = cpu_kernel.meta_forward(*tensors[:3], layers, use_batch_stats)
+        ctx.use_batch_stats, ctx.eps = use_batch_stats, [layer.eps for layer in layers]
         # Cloned: batches may go on to change them before the backward pass.
-        stats = [stat.clone() for layer in layers for stat in layer[4:6] if not batch]
-        ctx.save_for_backward(*tensors, *stats, *kept)
+        stats = [stat.clone() for layer in layers for stat in layer[4:6] if not use_batch_stats]
+        ctx.save_for_backward(*tensors, *stats, *saved)
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: under checkpointing they cannot be read again
-        end = 11 if ctx.batch else 15
-        args, running, kept = saved[:11], saved[11:end], saved[end:]
+        tensors = ctx.saved_tensors  # once: under checkpointing they cannot be read again
+        end = 11 if ctx.use_batch_stats else 15
+        args, running, saved = tensors[:11], tensors[11:end], tensors[end:]
         if needs_operations(g):
             needed, twice = ctx.needs_input_grad, torch.is_grad_enabled()
             wanted = [arg for arg, need in zip(args, needed, strict=False) if need]
@@ -119,4 +120,4 @@ class _MetaAcon(torch.autograd.Function):
                 y = _formula(args, running, ctx.eps)
                 found = iter(torch.autograd.grad(y, wanted, g, create_graph=twice))
             return *(next(found) if need else None for need in needed[:11]), None, None
-        return *cpu_kernel.meta_backward(g, *args, kept, ctx.batch), None, None
+        return *cpu_kernel.meta_backward(g, *args, saved, ctx.use_batch_stats), None, None

@@ -1,6 +1,6 @@
-"""The kernel of last resort: torch operations, on any device.
+"""The kernel for everything else: torch operations, on any device.
 
-It takes more passes than a compiled kernel, but keeps as little.
+It reads and writes the map more often than a compiled kernel, but saves as little.
 """
 
 from collections.abc import Sequence

@@ -58,8 +58,8 @@ def _widen(x, dtype: tl.constexpr):
 
 
 # Of the approximate instructions, the relative errors are at most 2^-22 and 2^-23, and numbers
-# below 2^-126 are 0. Rounding z changes exp(-|z|) by |z| * 2^-23 of it. So s and 1 - s, which are 1
-# and exp(-|z|) over 1 + exp(-|z|), have relative errors of at most (4 + |z|) * 2^-23.
+# below 2^-126 are 0. Rounding z changes exp(-|z|) by |z| * 2^-23 of it. So s and 1 - s, which are
+# 1 and exp(-|z|) over 1 + exp(-|z|), have relative errors of at most (4 + |z|) * 2^-23.
 @triton.jit
 def _exp2_of_minus_abs(x):
     if _APPROXIMATE and x.dtype == tl.float32:

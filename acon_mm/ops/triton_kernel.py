@@ -215,10 +215,14 @@ def tile(shape: torch.Size, itemsize: int, adjacent: bool, shared: bool) -> Tili
         if 1 < repeats <= 8 and length % repeats == 0:
             lookup, magic = 2, math.ceil(2**31 / channels)
             lines, length = channels * repeats, length // repeats
-    elif shared and samples >= _MANY_SAMPLES and length <= _SMALL_PLANE:
-        if channels * length**2 < 2**31:  # else the product does not always divide
-            adjacent, lookup, magic = True, 1, math.ceil(2**31 / length)
-            samples, lines, length = 1, channels * length, samples
+    elif (
+        shared
+        and samples >= _MANY_SAMPLES
+        and length <= _SMALL_PLANE
+        and channels * length**2 < 2**31  # else the product does not always divide
+    ):
+        adjacent, lookup, magic = True, 1, math.ceil(2**31 / length)
+        samples, lines, length = 1, channels * length, samples
     align = math.gcd(lines if adjacent else length, 8)
     # Loads of 128 bits, if they are so wide: two per thread, or one where each element has its own
     # parameters and sums or where these take two registers. Else more registers for nothing.

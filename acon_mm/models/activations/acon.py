@@ -63,9 +63,9 @@ class ChannelActivation(nn.Module):
 class ConstantFactorActivation(ChannelActivation):
     """Fold slopes and a switching factor that do not depend on the input.
 
-    The kernels compute ``p1 - p2`` and ``beta * (p1 - p2)`` in registers, once a channel, so they
-    keep taking the parameters and nothing is gained there. What is gained is the graph of a
-    tracer, exporter or compiler, which gets both as constants in the shape it needs.
+    The kernels compute ``p1 - p2`` and ``beta * (p1 - p2)`` in registers, once per channel: they
+    still take the parameters and gain nothing. The graph of a tracer, exporter or compiler gains:
+    it gets both as constants in the shape it needs.
     """
 
     def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:

@@ -32,7 +32,8 @@ class AconFReLU(ChannelActivation):
     Args:
         num_channels: The number of channels ``C``.
         stride: 1 or 2.
-        norm_cfg: The config of ``bn1`` and ``bn2``.
+        norm_cfg: The config of ``bn1`` and ``bn2``. Inside a backbone the default is the
+            backbone's ``norm_cfg``.
         inplace: Ignored.
 
     Shape:

@@ -11,24 +11,29 @@ OWN_TYPES = tuple(
 )
 
 
-def build_activation(act_cfg: dict, num_channels: int) -> nn.Module:
+def build_activation(act_cfg: dict, num_channels: int, norm_cfg: dict | None = None) -> nn.Module:
     """Build an activation layer for a feature map of ``num_channels`` channels.
 
     mmcv's ``build_activation_layer`` passes no channel count, which per-channel activations need.
     This function passes it to every class that has the argument ``num_channels``, and, as mmcv's
     ``ConvModule`` does, ``inplace=True`` to classes that have the argument ``inplace``.
+    Activations with norms of their own, MetaAcon and AconFReLU, get the network's ``norm_cfg``
+    unless ``act_cfg`` names one; ``norm_cfg=None`` in ``act_cfg`` stands for no norm.
 
     Args:
         act_cfg: A config with the key ``type``: ``'acon_mm.MetaAcon'``, ``'ReLU'``, or any other
             activation in mmengine's registry.
         num_channels: The size of dimension 1 of the activation's input.
+        norm_cfg: The config of the norms of the network around the activation, with all of its
+            keys, such as ``requires_grad``. None if it has none: the default of the class holds.
 
     Returns:
         The activation module.
 
     Raises:
         ValueError: If ``act_cfg`` is no dict, has no ``type``, names one that is not registered,
-            or the class does not take an argument of it.
+            or the class does not take an argument of it; or if the activation cannot take the
+            network's norm, see :meth:`MetaAcon.check_norm_of_network`.
 
     Examples:
         >>> build_activation(dict(type='acon_mm.AconC'), 8)
@@ -55,6 +60,10 @@ def build_activation(act_cfg: dict, num_channels: int) -> nn.Module:
         args.setdefault('num_channels', num_channels)
     if 'inplace' in signature.parameters:
         args.setdefault('inplace', True)
+    if norm_cfg is not None and 'norm_cfg' in signature.parameters and 'norm_cfg' not in args:
+        args['norm_cfg'] = norm_cfg
+        if hasattr(cls, 'check_norm_of_network'):
+            cls.check_norm_of_network(act_cfg, norm_cfg)
     try:
         signature.bind(**args)
     except TypeError as error:

@@ -21,7 +21,7 @@ from .folding import fold_norm
 
 MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
 
-_said_that_a_norm_fell_back = False
+_warned_of_single_samples = False
 
 
 @MODELS.register_module()
@@ -31,29 +31,30 @@ class MetaAcon(TwoSlopeActivation):
     ======================  ==========================================================
     ``manner``              switching factor (Table 5)
     ======================  ==========================================================
-    ``'channel_wise'``      ``sigmoid(fc2(fc1(GAP(x))))``, one a sample and channel
-    ``'layer_wise'``        ``sigmoid(sum over channels of GAP(x))``, one a sample
-    ``'pixel_wise'``        ``sigmoid(x)``, one an element
+    ``'channel_wise'``      ``sigmoid(fc2(fc1(GAP(x))))``, one per sample and channel
+    ``'layer_wise'``        ``sigmoid(sum over channels of GAP(x))``, one per sample
+    ``'pixel_wise'``        ``sigmoid(x)``, one per element
     ======================  ==========================================================
 
     The channel-wise manner has two 1×1 convolutions with bias, ``fc1`` and ``fc2``, each followed
     by a norm, ``bn1`` and ``bn2``, and no non-linearity between them, as in the authors' code. In
     all manners the slopes ``p1`` and ``p2`` are parameters of shape ``(C,)``.
 
-    A batch norm cannot train on one value a channel, which is what the pooled map of a single
-    sample holds. It then normalises with its running statistics, leaves them as they are, and the
-    first time a warning is logged. A ``SyncBN`` that sees more samples in other processes is not
-    affected. Under ``torch.jit.script`` the norm decides, and torch's refuses such a batch.
+    A batch norm cannot train on one value per channel, which is all that the pooled map of a
+    single sample has. It then normalises with its running statistics and does not update them;
+    the first time a warning is logged. A ``SyncBN`` with more samples in other processes is not
+    affected. Under ``torch.jit.script`` the norm itself is called, and torch's raises an error.
 
     Args:
         num_channels: The number of channels ``C``.
         manner: How the switching factor is computed, see the table.
         reduction: ``r``; the hidden width is ``max(r, C // r)``. Channel-wise only.
-        depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight a channel, hidden width
+        depthwise: Whether ``fc1`` and ``fc2`` are depth-wise (one weight per channel, hidden width
             ``C``), which the paper uses to save parameters in ResNet-152. Channel-wise only.
         norm_cfg: The config of the norms after ``fc1`` and ``fc2``, ``dict(type='BN')`` or
-            ``dict(type='SyncBN')``; None for no norm. A batch norm must keep running statistics,
-            which single samples need. Channel-wise only.
+            ``dict(type='SyncBN')``; None for no norm. Inside a backbone the default is the
+            backbone's ``norm_cfg``. A batch norm must keep running statistics, which single
+            samples need. Channel-wise only.
         init: ``'paper'`` (``p1 = 1``, ``p2 = 0``) or ``'normal'`` (both from N(0, 1)).
         inplace: Ignored.
 
@@ -101,6 +102,30 @@ class MetaAcon(TwoSlopeActivation):
             self.bn2 = _build_norm(norm_cfg, num_channels)
         self.reset_parameters()
 
+    @staticmethod
+    def check_norm_of_network(act_cfg: dict, norm_cfg: dict) -> None:
+        """Check that the norm of a network can be handed on to the activations in it.
+
+        Args:
+            act_cfg: The config of the activation, without a norm.
+            norm_cfg: The config of the network's norms.
+
+        Raises:
+            ValueError: If ``norm_cfg`` is not a batch norm. Other norms normalise each sample by
+                itself: over the pixels, of which a pooled map has one, or over groups of channels,
+                which suit the network's widths and not the hidden width in here.
+        """
+        kind = norm_cfg.get('type')
+        norm = kind if isinstance(kind, type) else MODELS.get(kind)
+        channel_wise = act_cfg.get('manner', 'channel_wise') == 'channel_wise'
+        if norm is not None and channel_wise and not _is_batch_norm(norm):
+            raise ValueError(
+                f'the norms inside MetaAcon cannot be those of the network, '
+                f'norm_cfg={norm_cfg!r}: they follow a global pooling and must be batch norms. '
+                "Name one in act_cfg, as in act_cfg=dict(type='acon_mm.MetaAcon', "
+                "norm_cfg=dict(type='BN')), or norm_cfg=None for no norm"
+            )
+
     def reset_parameters(self) -> None:
         """Set the slopes, the two convolutions and their norms to their first values."""
         super().reset_parameters()
@@ -138,12 +163,12 @@ class MetaAcon(TwoSlopeActivation):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
-            layers = _usual_layers(self)
+            layers = _default_layers(self)
             if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
                 if not self.bn1.training:
-                    return meta_acon(x, self.p1, self.p2, layers, batch=False)
+                    return meta_acon(x, self.p1, self.p2, layers, use_batch_stats=False)
                 if x.size(0) > 1:
-                    y = meta_acon(x, self.p1, self.p2, layers, batch=True)
+                    y = meta_acon(x, self.p1, self.p2, layers, use_batch_stats=True)
                     self.bn1.num_batches_tracked.add_(1)
                     self.bn2.num_batches_tracked.add_(1)
                     return y
@@ -155,7 +180,7 @@ class MetaAcon(TwoSlopeActivation):
         Other norms depend on the input and stay. Nothing non-linear stands between the two
         layers, but their product has ``C * C`` weights instead of ``2 * C * max(r, C / r)``,
         eight times as many for ``C = 256``, so they remain two. (With depth-wise layers, one
-        multiplication and addition of ``C`` numbers a sample is all that could be saved.)
+        multiplication and addition of ``C`` numbers per sample is all that could be saved.)
         """
         if self.channel_wise:
             self.bn1 = fold_norm(self.fc1, self.bn1)
@@ -163,6 +188,13 @@ class MetaAcon(TwoSlopeActivation):
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}'
+
+
+def _is_batch_norm(norm: type[nn.Module]) -> bool:
+    # mmcv's synchronised batch norm is no subclass of torch's. By name, so that its compiled
+    # operators need not be imported.
+    names = (base.__name__ for base in norm.__mro__)
+    return issubclass(norm, _BatchNorm) or 'SyncBatchNorm' in names
 
 
 def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
@@ -197,28 +229,42 @@ def _check_channels(x: Tensor, num_channels: int) -> None:
         )
 
 
-def _may_be_passed_by(part: nn.Module, usual: type[nn.Module]) -> bool:
-    """Return whether to compute what a module does instead of calling it changes nothing."""
-    return type(part) is usual and not torch_private.has_hooks(part)
+def _can_bypass(conv: nn.Module) -> bool:
+    """Return whether to compute what a convolution does instead of calling it changes nothing."""
+    return type(conv) is nn.Conv2d and not torch_private.has_hooks(conv)
 
 
-def _usual_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
+def _can_bypass_norm(norm: nn.Module) -> bool:
+    """Return whether to compute what a norm does instead of calling it changes nothing.
+
+    A batch norm is what computes as torch's does, with weight, bias and running statistics, such
+    as the norms that mmengine puts in the place of synchronised ones. A synchronised one is not.
+    """
+    return (
+        isinstance(norm, _BatchNorm)
+        and type(norm).forward is nn.BatchNorm2d.forward
+        and norm.affine
+        and norm.running_mean is not None
+        and norm.momentum is not None
+        and not torch_private.has_hooks(norm)
+    )
+
+
+def _default_layers(meta: MetaAcon) -> tuple[NormedLayer, NormedLayer] | None:
     """Return the layers of the switching factor, None if they are not as by default.
 
-    Their modules are passed by then: nobody must have replaced them or listen to what they do.
+    The caller bypasses their modules: none must have been replaced or have hooks.
     """
-    parts = (meta.fc1, meta.bn1, meta.fc2, meta.bn2)
-    for part, usual in zip(parts, (nn.Conv2d, nn.BatchNorm2d) * 2, strict=True):
-        if not _may_be_passed_by(part, usual):
-            return None
-    if meta.fc1.groups != 1 or meta.bn1.training != meta.bn2.training:
+    if not (_can_bypass(meta.fc1) and _can_bypass(meta.fc2)) or meta.fc1.groups != 1:
         return None
-    if any(not norm.affine or norm.momentum is None for norm in (meta.bn1, meta.bn2)):
+    if not (_can_bypass_norm(meta.bn1) and _can_bypass_norm(meta.bn2)):
+        return None
+    if meta.bn1.training != meta.bn2.training:
         return None
     return _normed_layer(meta.fc1, meta.bn1), _normed_layer(meta.fc2, meta.bn2)
 
 
-def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
+def _normed_layer(conv: nn.Conv2d, norm: _BatchNorm) -> NormedLayer:
     return NormedLayer(
         conv.weight,
         conv.bias,
@@ -234,7 +280,7 @@ def _normed_layer(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> NormedLayer:
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     # A convolution of a 1×1 map takes five times as long as the product that it is. But who prunes
     # or wraps the layer, counts its operations or exports it, has to meet it.
-    plain = _may_be_passed_by(conv, nn.Conv2d)
+    plain = _can_bypass(conv)
     if plain and conv.groups == 1:
         return F.linear(x, conv.weight.flatten(1), conv.bias)
     if not plain or torch.jit.is_tracing():
@@ -243,7 +289,7 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a norm to pooled maps; a batch norm that has one sample takes what it remembers.
+    """Apply a norm to pooled maps; of one sample a batch norm takes its running statistics.
 
     Args:
         norm: A batch norm, or any other module, which is then just called.
@@ -252,7 +298,7 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     Returns:
         A tensor of the same shape.
     """
-    global _said_that_a_norm_fell_back
+    global _warned_of_single_samples
     if isinstance(norm, nn.Identity):
         return x
     alone = isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1
@@ -260,11 +306,11 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
         alone = False
     if not alone:
         return norm(x[:, :, None, None]).flatten(1)
-    if not _said_that_a_norm_fell_back:
-        _said_that_a_norm_fell_back = True
+    if not _warned_of_single_samples:
+        _warned_of_single_samples = True
         print_log(
             'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '
-            'its running statistics for such batches. Train with more samples a process or with '
+            'its running statistics for such batches. Train with more samples per process or with '
             "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch.",
             logger='current',
             level=logging.WARNING,

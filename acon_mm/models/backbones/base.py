@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from acon_mm.checkpoints.fitting import check_pretrained
 from acon_mm.models.activations.acon import ChannelActivation
 from acon_mm.models.activations.folding import switch_activations_to_deploy
-from acon_mm.models.layers import recompute
+from acon_mm.models.layers import checkpoint_block
 
 PLACEMENTS = ('one', 'all')
 
@@ -80,7 +80,7 @@ class StagedBackbone(BaseModule):
         for index, name in enumerate(self.stage_names[: max(self.out_indices) + 1]):
             stage = getattr(self, name)
             for block in stage if isinstance(stage, nn.Sequential) else (stage,):
-                x = recompute(block, x) if self.with_cp else block(x)
+                x = checkpoint_block(block, x) if self.with_cp else block(x)
             if index in self.out_indices:
                 outs.append(x)
         return tuple(outs)
@@ -152,5 +152,5 @@ def act_cfgs(act_cfg: dict, placement: str, plain: str, count: int, replaced: in
     Returns:
         ``count`` configs.
     """
-    kept = dict(type=plain)
-    return [act_cfg if placement == 'all' or i == replaced else kept for i in range(count)]
+    other = dict(type=plain)
+    return [act_cfg if placement == 'all' or i == replaced else other for i in range(count)]

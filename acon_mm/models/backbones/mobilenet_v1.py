@@ -35,10 +35,12 @@ class AconMobileNetV1(StagedBackbone):
     Args:
         widen_factor: The width; the paper has 0.25 and 0.75.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: ``'all'`` replaces every activation, ``'one'`` only that after each depth-wise
-            convolution; the others are then ReLU.
+        placement: Which activations are replaced: ``'one'``, in each block the one after the
+            depth-wise convolution, or ``'all'``. The others, with ``'one'`` those outside the
+            blocks as well, are ReLU.
         out_indices: The stages whose outputs are returned, out of 0 to 4.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 

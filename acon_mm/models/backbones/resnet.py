@@ -36,7 +36,7 @@ class AconResNet(ResNet):
     Args:
         depth: 18, 34, 50, 101 or 152.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: Which activations of a block are replaced: ``'one'`` (bottleneck: after the
+        placement: Which activations are replaced: in each block ``'one'`` (bottleneck: after the
             3×3 convolution; basic block: after the first convolution) or ``'all'``. None, the
             default, is the paper's choice: ``'one'`` for bottlenecks, ``'all'`` for basic blocks.
         se_ratio: The reduction of a squeeze-and-excitation layer before each addition, 16 in
@@ -55,7 +55,8 @@ class AconResNet(ResNet):
         **kwargs: The other arguments of ``mmpretrain.ResNet``: ``in_channels``,
             ``stem_channels``, ``base_channels``, ``expansion``, ``num_stages``, ``deep_stem``,
             ``avg_down``, ``conv_cfg``, ``norm_cfg``, ``zero_init_residual``, ``drop_path_rate``,
-            ``init_cfg``.
+            ``init_cfg``. The norms inside the activations follow ``norm_cfg``, too, unless
+            ``act_cfg`` names one.
 
     Shape:
         - Input: ``(N, in_channels, H, W)``.

@@ -8,7 +8,7 @@ from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from acon_mm.models.activations import build_activation
-from acon_mm.models.layers import build_se, recompute
+from acon_mm.models.layers import build_se, checkpoint_block
 
 from .base import act_cfgs
 
@@ -34,8 +34,8 @@ class AconBasicBlock(BasicBlock):
         super().__init__(**kwargs)
         del self.relu
         cfgs = act_cfgs(act_cfg, placement or 'all', 'ReLU', count=2, replaced=0)
-        self.act1 = build_activation(cfgs[0], self.mid_channels)
-        self.act2 = build_activation(cfgs[1], self.out_channels)
+        self.act1 = build_activation(cfgs[0], self.mid_channels, self.norm_cfg)
+        self.act2 = build_activation(cfgs[1], self.out_channels, self.norm_cfg)
         self.se_layer = build_se(se_ratio, self.out_channels)
 
     def set_dilation(self, dilation: int) -> None:
@@ -50,7 +50,7 @@ class AconBasicBlock(BasicBlock):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        out = checkpoint_block(self, x, self.residual) if self.with_cp else self.residual(x)
         return self.act2(out)
 
 
@@ -75,9 +75,9 @@ class AconBottleneck(Bottleneck):
         super().__init__(**kwargs)
         del self.relu
         cfgs = act_cfgs(act_cfg, placement or 'one', 'ReLU', count=3, replaced=1)
-        self.act1 = build_activation(cfgs[0], self.mid_channels)
-        self.act2 = build_activation(cfgs[1], self.mid_channels)
-        self.act3 = build_activation(cfgs[2], self.out_channels)
+        self.act1 = build_activation(cfgs[0], self.mid_channels, self.norm_cfg)
+        self.act2 = build_activation(cfgs[1], self.mid_channels, self.norm_cfg)
+        self.act3 = build_activation(cfgs[2], self.out_channels, self.norm_cfg)
         self.se_layer = build_se(se_ratio, self.out_channels)
 
     def set_dilation(self, dilation: int) -> None:
@@ -93,7 +93,7 @@ class AconBottleneck(Bottleneck):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        out = recompute(self, x, self.residual) if self.with_cp else self.residual(x)
+        out = checkpoint_block(self, x, self.residual) if self.with_cp else self.residual(x)
         return self.act3(out)
 
 

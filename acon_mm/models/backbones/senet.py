@@ -64,7 +64,7 @@ class SENetBlock(nn.Module):
             self.downsample = ConvNormAct(
                 in_channels, out_channels, projection, stride=stride, norm_cfg=norm_cfg
             )
-        self.activate = build_activation(acts[2], out_channels)
+        self.activate = build_activation(acts[2], out_channels, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.se_layer(self.conv3(self.conv2(self.conv1(x))))
@@ -90,7 +90,8 @@ class AconSENet(StagedBackbone):
             convolution, as in the paper's ResNets (the paper does not say it of SENet), or
             ``'all'``.
         out_indices: The stages whose outputs are returned, out of 0 to 3.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         init_cfg: mmengine's config of the initial values; Kaiming's by default.
         **kwargs: ``frozen_stages``, ``norm_eval`` and ``with_cp`` of :class:`StagedBackbone`.
 

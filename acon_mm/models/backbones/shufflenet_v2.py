@@ -136,13 +136,15 @@ class AconShuffleNetV2(StagedBackbone):
     Args:
         widen_factor: The width: 0.5, 1.0, 1.5 or 2.0.
         act_cfg: The config of the activation, such as ``dict(type='acon_mm.MetaAcon')``.
-        placement: ``'all'`` replaces every activation, ``'one'`` only that after the last
-            convolution of each block's main branch; the others are then ReLU.
+        placement: Which activations are replaced: ``'one'``, in each block the one after the last
+            convolution of the main branch, or ``'all'``. The others, with ``'one'`` those outside
+            the blocks as well, are ReLU.
         se_ratio: The reduction of a squeeze-and-excitation that ends the main branch of each
             block, 16 for Table 6; None for none.
         output_stride: The largest stride of a stage: 8, 16 or 32.
         out_indices: The stages whose outputs are returned, out of 0 to 3.
-        norm_cfg: The config of the norms after the convolutions.
+        norm_cfg: The config of the norms after the convolutions and, unless ``act_cfg`` names
+            one, of those inside the activations.
         **kwargs: ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``init_cfg`` of
             :class:`StagedBackbone`. An ``init_cfg`` replaces the authors' initial values.
 

@@ -36,7 +36,7 @@ class TFBlock(nn.Module):
     def __init__(self, in_channels: int, *, stride: int, norm_cfg: dict) -> None:
         super().__init__()
         self.stride = stride
-        act_cfg = dict(type=AconFReLU, norm_cfg=norm_cfg)
+        act_cfg = dict(type=AconFReLU)
         self.branch_main = nn.Sequential(
             ConvNormAct(in_channels, in_channels, 1, norm_cfg=norm_cfg, act_cfg=act_cfg),
             ConvNormAct(in_channels, in_channels, 1, norm_cfg=norm_cfg),
@@ -111,9 +111,8 @@ class TFNet(StagedBackbone):
             width *= 2
             others = (TFBlock(width, stride=1, norm_cfg=norm_cfg) for _ in range(num_blocks - 1))
             stages[f'layer{index}'] = nn.Sequential(first, *others)
-        act_cfg = dict(type=AconFReLU, norm_cfg=norm_cfg)
         stages['conv_last'] = ConvNormAct(
-            width, LAST_CHANNELS, 1, norm_cfg=norm_cfg, act_cfg=act_cfg
+            width, LAST_CHANNELS, 1, norm_cfg=norm_cfg, act_cfg=dict(type=AconFReLU)
         )
         super().__init__(stem, stages, out_indices=out_indices, init_cfg=init_cfg, **kwargs)
         self.widen_factor = widen_factor

@@ -1,8 +1,8 @@
 """Parts that several backbones share."""
 
+from .checkpoint_block import checkpoint_block
 from .conv import ConvNormAct
 from .init import draw_authors_weights
-from .recompute import recompute
 from .se import build_se
 
-__all__ = ['ConvNormAct', 'build_se', 'draw_authors_weights', 'recompute']
+__all__ = ['ConvNormAct', 'build_se', 'checkpoint_block', 'draw_authors_weights']

@@ -20,7 +20,8 @@ class ConvNormAct(nn.Module):
         stride: The stride of the convolution.
         dilation: The dilation of the convolution.
         groups: The number of groups of the convolution.
-        norm_cfg: The config of the norm. None for no norm; the convolution then has a bias.
+        norm_cfg: The config of the norm, which an activation with norms of its own gets as well.
+            None for no norm; the convolution then has a bias.
         act_cfg: The config of the activation, None for none.
 
     Shape:
@@ -57,7 +58,7 @@ class ConvNormAct(nn.Module):
         if norm_cfg is not None:
             self.add_module(*build_norm_layer(norm_cfg, out_channels))
         if act_cfg is not None:
-            self.activate = build_activation(act_cfg, out_channels)
+            self.activate = build_activation(act_cfg, out_channels, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.children():

@@ -1,8 +1,10 @@
+import copy
 import logging
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
@@ -95,6 +97,61 @@ def test_a_single_sample_trains_on_running_statistics_and_leaves_them(norm):
     torch.testing.assert_close(out, act.eval()(x))
 
 
+def bypasses(act, x):
+    """Whether the activation computes its switching factor without calling its modules."""
+    called = []
+    hidden = act.switching_factor
+    act.switching_factor = lambda x: called.append(1) or hidden(x)
+    act(x)
+    del act.switching_factor
+    return not called
+
+
+needs_cpu_kernel = pytest.mark.skipif(
+    not bypasses(MetaAcon(4).eval(), torch.ones(2, 4, 2, 2)),
+    reason='the CPU kernel is not active, see acon_mm.ops.backend_report()',
+)
+
+
+@needs_cpu_kernel
+@pytest.mark.parametrize('training', [True, False])
+def test_norms_that_mmengine_reverted_are_computed_by_the_fused_function(training):
+    torch.manual_seed(0)
+    synced = randomise(MetaAcon(8, norm_cfg=dict(type='SyncBN'))).train(training)
+    x = torch.randn(4, 8, 5, 5)
+    reverted = revert_sync_batchnorm(copy.deepcopy(synced)).train(training)
+    assert not isinstance(reverted.bn1, nn.BatchNorm2d)
+    assert not bypasses(copy.deepcopy(synced), x)
+    assert bypasses(copy.deepcopy(reverted), x)
+    results = []
+    for act in (reverted, synced):
+        y = act(x)
+        grads = torch.autograd.grad(y.square().sum(), list(act.parameters()))
+        results.append([y, *grads, *act.state_dict().values()])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'norm',
+    [
+        nn.SyncBatchNorm(8),
+        nn.GroupNorm(2, 8),
+        nn.Identity(),
+        nn.BatchNorm2d(8, affine=False),
+        nn.BatchNorm2d(8, momentum=None),
+        nn.BatchNorm2d(8, track_running_stats=False),
+        type('Halved', (nn.BatchNorm2d,), {'forward': lambda self, x: x / 2})(8),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
+@pytest.mark.parametrize('name', ['bn1', 'bn2'])
+def test_norms_that_compute_anything_else_are_called(name, norm):
+    act = MetaAcon(8, reduction=8)
+    setattr(act, name, copy.deepcopy(norm))
+    assert not bypasses(act, torch.randn(4, 8, 5, 5))
+
+
 def test_two_samples_train_on_their_own_statistics():
     act = randomise(MetaAcon(8)).train()
     before = act.bn1.running_mean.clone()
@@ -103,7 +160,7 @@ def test_two_samples_train_on_their_own_statistics():
 
 
 def test_the_fall_back_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(meta_acon, '_said_that_a_norm_fell_back', False)
+    monkeypatch.setattr(meta_acon, '_warned_of_single_samples', False)
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)  # MMLogger does not propagate to the root logger
     try:

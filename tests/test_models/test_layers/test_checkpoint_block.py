@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from acon_mm.models import MetaAcon
-from acon_mm.models.layers import recompute
+from acon_mm.models.layers import checkpoint_block
 
 
 def build(norm=nn.BatchNorm2d, momentum=0.3):
@@ -22,7 +22,7 @@ def test_gradients_and_running_statistics_are_those_of_a_plain_call(norm, moment
     again = deepcopy(plain)
     x = torch.randn(4, 3, 8, 8)
     plain(x).square().sum().backward()
-    recompute(again, x).square().sum().backward()
+    checkpoint_block(again, x).square().sum().backward()
     for (name, p), q in zip(plain.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(p.grad, q.grad), name
     for name, value in plain.state_dict().items():
@@ -37,7 +37,9 @@ def test_a_compiled_call_has_the_same_gradients_and_running_statistics():
     again = deepcopy(plain)
     x = torch.randn(4, 3, 8, 8)
     plain(x).square().sum().backward()
-    compiled = torch.compile(lambda x: recompute(again, x), backend='aot_eager', fullgraph=True)
+    compiled = torch.compile(
+        lambda x: checkpoint_block(again, x), backend='aot_eager', fullgraph=True
+    )
     compiled(x).square().sum().backward()
     for (name, p), q in zip(plain.named_parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, msg=name)
@@ -49,7 +51,7 @@ def test_a_compiled_call_has_the_same_gradients_and_running_statistics():
 def test_a_part_of_a_module_leaves_the_statistics_of_the_whole_alone():
     net = build()
     buffers = dict(net.named_buffers())
-    recompute(net, torch.randn(4, 3, 8, 8), net[:3].forward).sum().backward()
+    checkpoint_block(net, torch.randn(4, 3, 8, 8), net[:3].forward).sum().backward()
     assert net[3].weight.grad is None
     assert net[1].num_batches_tracked == net[2].bn1.num_batches_tracked == 1
     assert all(buffer is buffers[name] for name, buffer in net.named_buffers())
@@ -58,7 +60,7 @@ def test_a_part_of_a_module_leaves_the_statistics_of_the_whole_alone():
 def test_intermediate_results_are_computed_a_second_time_in_the_backward_pass():
     net, calls = build(), []
     net[0].register_forward_hook(lambda *_: calls.append(1))
-    out = recompute(net, torch.randn(4, 3, 8, 8))
+    out = checkpoint_block(net, torch.randn(4, 3, 8, 8))
     assert len(calls) == 1
     out.sum().backward()
     assert len(calls) == 2
@@ -66,7 +68,7 @@ def test_intermediate_results_are_computed_a_second_time_in_the_backward_pass():
 
 def test_a_norm_tracks_again_after_an_error_in_the_backward_pass():
     net = build()
-    out = recompute(net, torch.randn(4, 3, 8, 8))
+    out = checkpoint_block(net, torch.randn(4, 3, 8, 8))
     net[2].register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         out.sum().backward()
@@ -79,4 +81,4 @@ def test_without_gradients_the_module_is_called_once():
     net = build().eval()
     x = torch.randn(4, 3, 8, 8)
     with torch.no_grad():
-        assert torch.equal(recompute(net, x), net(x))
+        assert torch.equal(checkpoint_block(net, x), net(x))

@@ -9,13 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(
+def checkpoint_block(
     module: nn.Module, x: Tensor, function: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """Call a module without storing its intermediate results, and again in the backward pass.
 
     A plain ``torch.utils.checkpoint`` updates the running statistics of batch norms in both
-    calls, so they would forget the past twice as fast. Here the second call leaves them alone.
+    calls, so each batch would count twice. Here the second call leaves them unchanged.
 
     Args:
         module: A module of one input and one output.
@@ -30,30 +30,30 @@ def recompute(
     call = function or module
     if not torch.is_grad_enabled():
         return call(x)
-    if torch.compiler.is_compiling():  # it knows what may not be done twice, and no context
+    if torch.compiler.is_compiling():  # handles the statistics itself, and takes no context_fn
         return checkpoint(call, x, use_reentrant=False)
     return checkpoint(
         call,
         x,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _spare_running_statistics(module)),
+        context_fn=lambda: (nullcontext(), _restore_running_statistics(module)),
     )
 
 
 @contextmanager
-def _spare_running_statistics(module: nn.Module) -> Iterator[None]:
+def _restore_running_statistics(module: nn.Module) -> Iterator[None]:
     # Switching the tracking off would be shorter, but autograd then saves fewer tensors than in
     # the first call, which torch refuses.
-    kept = [
+    saved = [
         (norm, name, buffer)
         for norm in module.modules()
         if isinstance(norm, _BatchNorm) and norm.training
         for name, buffer in norm.named_buffers(recurse=False)
     ]
-    for norm, name, buffer in kept:
+    for norm, name, buffer in saved:
         setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, name, buffer in kept:
+        for norm, name, buffer in saved:
             setattr(norm, name, buffer)

@@ -23,10 +23,11 @@ import triton.language as tl
 
 # Integers that change from map to map. Triton would compile the kernels again whenever one of them
 # is 1 or turns into a multiple of 16; what vector loads need to know is in ``align`` instead.
-_SIZES = ['channels', 'lines', 'length', 'magic', 'tiles']
+_SIZES = ['channels', 'lines', 'length', 'pixels', 'magic', 'tiles']
 # Parameters and sums are small, wide loads of them gain nothing: where they lie is no reason to
 # compile again. Older versions of Triton cannot be told.
-_SMALL = ['p1_ptr', 'p2_ptr', 'beta_ptr', 'sums_ptr']
+_SMALL = ['p1_ptr', 'p2_ptr', 'beta_ptr', 'sums_ptr', 'stats_ptr', 'weight_ptr', 'bias_ptr']
+_SMALL += ['dm_ptr', 'coefficients_ptr']
 _OPTIONS = {'do_not_specialize': _SIZES}
 if 'do_not_specialize_on_alignment' in inspect.signature(triton.jit).parameters:
     _OPTIONS['do_not_specialize_on_alignment'] = _SMALL

@@ -87,7 +87,7 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
     tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
     if tiling is None:
         return plain_kernel.forward(x, p1, p2, beta)
-    params, numbers = _passed((p1, p2, beta), x)
+    params, numbers = passed((p1, p2, beta), x)
     with torch.cuda.device_of(x):
         device_code().acon_forward[tiling.grid](
             packed(x, y), *params, y, *tiling.sizes, **tiling.constants, numbers=numbers
@@ -142,10 +142,10 @@ def backward(
     if any(needs):
         shape = (sum(needs), rows, tiling.sizes[1])
         sums = torch.empty(shape, dtype=compute_dtype(x), device=x.device)
-    passed, numbers = _passed(params, x)
+    as_passed, numbers = passed(params, x)
     with torch.cuda.device_of(x):
         device_code().acon_backward[tiling.grid](
-            packed(g, dx), packed(x, dx), *passed, dx, sums,
+            packed(g, dx), packed(x, dx), *as_passed, dx if needed[0] else None, sums,
             *tiling.sizes, **tiling.constants, numbers=numbers, need_dx=needed[0],
             **dict(zip(('need_p1', 'need_p2', 'need_beta'), needs, strict=True)),
         )  # fmt: skip
@@ -189,7 +189,9 @@ class Tiling(NamedTuple):
 
 
 @lru_cache(1024)
-def tile(shape: torch.Size, itemsize: int, adjacent: bool, shared: bool) -> Tiling | None:
+def tile(
+    shape: torch.Size, itemsize: int, adjacent: bool, shared: bool, side_by_side: bool = True
+) -> Tiling | None:
     """Cover a contiguous or channels-last map with tiles.
 
     The kernels are compiled for a few flags and powers of two, not for a shape: a detector whose
@@ -200,6 +202,7 @@ def tile(shape: torch.Size, itemsize: int, adjacent: bool, shared: bool) -> Tili
         itemsize: The bytes of an element.
         adjacent: Whether channels are adjacent in its memory.
         shared: Whether all samples have the same switching factors.
+        side_by_side: Whether lines may be columns of several planes or pixels.
 
     Returns:
         The tiles, None if the grid that they need is larger than a GPU allows.
@@ -212,11 +215,12 @@ def tile(shape: torch.Size, itemsize: int, adjacent: bool, shared: bool) -> Tili
             samples, length = 1, samples * length
         # Pixels side by side until whole tiles of 64 lines fit.
         repeats = 64 // math.gcd(channels, 64)
-        if 1 < repeats <= 8 and length % repeats == 0:
+        if side_by_side and 1 < repeats <= 8 and length % repeats == 0:
             lookup, magic = 2, math.ceil(2**31 / channels)
             lines, length = channels * repeats, length // repeats
     elif (
-        shared
+        side_by_side
+        and shared
         and samples >= _MANY_SAMPLES
         and length <= _SMALL_PLANE
         and channels * length**2 < 2**31  # else the product does not always divide
@@ -301,7 +305,7 @@ def _is_shared(beta: Tensor | float, x: Tensor) -> bool:
     return not isinstance(beta, Tensor) or beta.numel() == x.size(1)
 
 
-def _passed(params: Sequence[Tensor | float], x: Tensor) -> tuple[list[Tensor | float], int]:
+def passed(params: Sequence[Tensor | float], x: Tensor) -> tuple[list[Tensor | float], int]:
     """Return parameters as they are passed to a kernel, and a bit for each that is a number."""
     if x.dtype == torch.float64:  # Triton passes numbers as float32
         params = [

@@ -14,8 +14,14 @@ import torch
 
 from acon_mm.ops import triton_kernel
 
-INTERPRETED = Path(__file__).with_name('triton_interpreted.py')
-PROPERTIES = re.findall(r'^def (test_\w+)', INTERPRETED.read_text(encoding='utf-8'), re.MULTILINE)
+INTERPRETED = [
+    Path(__file__).with_name(f'{name}_interpreted.py') for name in ('triton', 'triton_norm')
+]
+PROPERTIES = [
+    name
+    for path in INTERPRETED
+    for name in re.findall(r'^def (test_\w+)', path.read_text(encoding='utf-8'), re.MULTILINE)
+]
 NAMES = {
     torch.float32: 'fp32',
     torch.float16: 'fp16',
@@ -32,9 +38,9 @@ needs_triton = pytest.mark.skipif(find_spec('triton') is None, reason='triton is
 
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory):
-    """Run `triton_interpreted.py` once; return its test cases, by function, and its output."""
+    """Run the files of the interpreter once; return its test cases, by function, and its output."""
     report = tmp_path_factory.mktemp('triton') / 'report.xml'
-    command = [sys.executable, '-m', 'pytest', INTERPRETED, '--noconftest', f'--junitxml={report}']
+    command = [sys.executable, '-m', 'pytest', *INTERPRETED, '--noconftest', f'--junitxml={report}']
     command += ['-q', '-p', 'no:cacheprovider', '--import-mode=importlib']
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(command, env=env, cwd=report.parent, capture_output=True, text=True)
@@ -133,6 +139,77 @@ def widest(compiled, operation):
     """Return the bits of the widest load ('ld') or store ('st') of a thread."""
     found = re.findall(rf'\b{operation}\.global(?:\.v(\d))?\.\w(\d+)', compiled.asm['ptx'])
     return max(int(count or 1) * int(bits) for count, bits in found)
+
+
+@pytest.fixture
+def counting(kernels, tmp_path, monkeypatch):
+    """The script that counts; the test is skipped where nothing can be compiled."""
+    tools()
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / 'tools' / 'benchmarks')
+    import count_gpu_work
+
+    return count_gpu_work
+
+
+@pytest.mark.parametrize(
+    'shape', [(64, 64, 112, 112), (256, 116, 14, 14), (64, 2048, 7, 7)], ids=str
+)
+@pytest.mark.parametrize('arch', [80, 90])
+def test_acon_c_takes_no_more_instructions_than_silu(shape, arch, counting):
+    """In bfloat16, where instructions and not bytes are the limit.
+
+    Backward, SiLU has no sums: its 22 instructions are counted with those of an exact division,
+    as torch compiles it.
+    """
+    x = torch.empty(shape, dtype=torch.bfloat16, device='meta')
+    p = torch.empty(shape[1], device='meta')
+    silu, acon = counting.silu(x), counting.acon(x, p, p, p)
+
+    def per_element(work):
+        (launch,) = work.launches
+        return counting.count_instructions(launch, arch)
+
+    assert per_element(acon[0])[1] <= per_element(silu[0])[1]
+    assert per_element(acon[1])[2] <= 1.4 * per_element(silu[1])[1]
+    assert [len(work.launches) + work.others for work in acon] == [1, 2]
+    assert acon[0].bytes <= 2.01 * x.numel() * 2 and acon[1].bytes <= 3.8 * x.numel() * 2
+
+
+@pytest.mark.parametrize('batch', [True, False], ids=['training', 'evaluation'])
+@pytest.mark.parametrize(
+    ('kind', 'launches', 'passes'),
+    [
+        ('relu', [(3, 3), (2, 2)], [8, 5]),
+        ('acon', [(3, 3), (2, 2)], [8, 5]),
+        ('channel_wise', [(5, 5), (5, 5)], [8, 8]),
+        ('layer_wise', [(4, 4), (4, 4)], [8, 8]),
+    ],
+)
+def test_norm_and_activation_take_few_launches_and_passes(kind, launches, passes, batch, counting):
+    x = torch.empty(64, 64, 56, 56, dtype=torch.bfloat16, device='meta')
+    works = counting.norm_and(kind, x, batch)
+    assert tuple(len(work.launches) + work.others for work in works) == launches[not batch]
+    n = x.numel() * x.element_size()
+    assert passes[not batch] <= sum(work.bytes for work in works) / n <= passes[not batch] + 0.1
+
+
+@pytest.mark.parametrize(
+    ('shape', 'dtype', 'arch', 'layout'),
+    [
+        ((64, 64, 56, 56), torch.bfloat16, 80, torch.contiguous_format),
+        ((256, 512, 7, 7), torch.float32, 90, torch.channels_last),
+    ],
+    ids=str,
+)
+def test_kernels_of_norm_and_activation_spill_nothing(shape, dtype, arch, layout, counting):
+    x = torch.empty(shape, dtype=dtype, device='meta', memory_format=layout)
+    for kind in ('acon', 'channel_wise', 'layer_wise'):
+        for launch in (each for work in counting.norm_and(kind, x) for each in work.launches):
+            compiled = counting.compile_launch(launch, arch)
+            used, *_ = counting.machine_code(compiled)
+            assert used['STACK'] == used['LOCAL'] == 0, (launch.kernel.__name__, used)
+            assert not re.search(r'\b(atom|red)\.', compiled.asm['ptx'])
 
 
 @pytest.mark.parametrize('name', ['acon_forward', 'acon_backward'])

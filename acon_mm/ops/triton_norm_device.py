@@ -265,9 +265,7 @@ def take_sums(
         g = _widen(tl.load(g_ptr + begin + offsets, exists, 0.0), dtype)
         ga, of_s, of_rest, of_t = _slope(g, k * centred + bias, d, p2, beta_d, kind)
         if need_dx:
-            tl.store(
-                dx_ptr + begin + offsets, (k * ga).to(dx_ptr.dtype.element_ty), exists
-            )
+            tl.store(dx_ptr + begin + offsets, (k * ga).to(dx_ptr.dtype.element_ty), exists)
         if need_act:
             sum_s += of_s
             sum_rest += of_rest
@@ -295,7 +293,7 @@ def take_sums(
 
 @triton.jit
 def _column_sums(sums_ptr, index, rows, c, channels, block_rows: tl.constexpr):
-    """Return the sums over all rows of one of the sums of some channels, of shape (1, channels)."""
+    """Return one of the sums of some channels, over all rows, of shape (1, channels)."""
     r = tl.arange(0, block_rows)[:, None]
     total = tl.zeros((block_rows, c.shape[1]), sums_ptr.dtype.element_ty)
     for begin in range(0, rows, block_rows):
@@ -483,9 +481,7 @@ def layer_backward(
                 next_du_ptr + n * next_outputs + i, (n < samples) & (i < next_outputs), 0.0
             )
             i = k + tl.arange(0, block_inputs)[:, None]
-            w = tl.load(
-                next_weight_ptr + i * outputs + o, (i < next_outputs) & is_output, 0.0
-            )
+            w = tl.load(next_weight_ptr + i * outputs + o, (i < next_outputs) & is_output, 0.0)
             dy = tl.dot(next_du, w, dy, input_precision='ieee')
     normal = tl.load(normal_ptr + at, exists, 0.0)
     of_weight, of_bias = tl.sum(dy * normal, 0)[None, :], tl.sum(dy, 0)[None, :]

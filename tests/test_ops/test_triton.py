@@ -38,9 +38,16 @@ needs_triton = pytest.mark.skipif(find_spec('triton') is None, reason='triton is
 
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory):
-    """Run the files of the interpreter once; return its test cases, by function, and its output."""
+    """Run the interpreted files once; return their test cases, by function, and the output."""
     report = tmp_path_factory.mktemp('triton') / 'report.xml'
-    command = [sys.executable, '-m', 'pytest', *INTERPRETED, '--noconftest', f'--junitxml={report}']
+    command = [
+        sys.executable,
+        '-m',
+        'pytest',
+        *INTERPRETED,
+        '--noconftest',
+        f'--junitxml={report}',
+    ]
     command += ['-q', '-p', 'no:cacheprovider', '--import-mode=importlib']
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(command, env=env, cwd=report.parent, capture_output=True, text=True)
@@ -191,7 +198,7 @@ def test_norm_and_activation_take_few_launches_and_passes(kind, launches, passes
     works = counting.norm_and(kind, x, batch)
     assert tuple(len(work.launches) + work.others for work in works) == launches[not batch]
     n = x.numel() * x.element_size()
-    assert passes[not batch] <= sum(work.bytes for work in works) / n <= passes[not batch] + 0.1
+    assert passes[not batch] <= sum(work.bytes for work in works) / n <= passes[not batch] + 0.2
 
 
 @pytest.mark.parametrize(

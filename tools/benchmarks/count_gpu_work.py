@@ -103,7 +103,7 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self.number = self.bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if not func.is_view and not func.name().startswith(('aten::empty', 'aten::new_empty')):
             tensors = [t for t in (*args, result) if isinstance(t, Tensor)]
@@ -328,7 +328,9 @@ def main() -> None:
                 x = torch.empty(tuple(shape), dtype=getattr(torch, dtype), device='meta')
                 for name, works in _activations(x):
                     for direction, work in zip(('forward', 'backward'), works, strict=True):
-                        _print_row(f'{arch} | {dtype} | {shape} | {name} | {direction}', work, x, arch)
+                        _print_row(
+                            f'{arch} | {dtype} | {shape} | {name} | {direction}', work, x, arch
+                        )
 
 
 def _print_row(head: str, work: Work, x: Tensor, arch: int) -> None:

@@ -191,7 +191,6 @@ def take_statistics(x: Tensor, kind: str) -> Tensor:
 def _finish_statistics(x: Tensor, sums: Tensor | None, norm: Any, kind: str) -> list[Tensor]:
     """Return mean and 1 / std and, for Meta-ACON, the planes' means of x - mu and of y."""
     samples, channels = x.shape[:2]
-    length = x[0, 0].numel()
     stats = x.new_empty(2, channels, dtype=compute_dtype(x))
     meta = kind in _META
     means = [stats.new_empty(samples, channels) for _ in range(2)] if meta else []
@@ -286,7 +285,8 @@ def _layer_backward(
 
 @cache
 def device_code() -> ModuleType:
-    return import_module('.triton_norm_device', __package__)  # needs triton
+    """Return the module of the kernels, which needs triton."""
+    return import_module('.triton_norm_device', __package__)
 
 
 def _tile(x: Tensor, kind: str) -> Tiling | None:

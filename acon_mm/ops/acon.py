@@ -41,7 +41,7 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
     if torch.jit.is_scripting():
         return acon_formula(x, p1, p2, beta)
     else:  # what follows a return would be scripted as well
-        kernel = choose_kernel(x)
+        kernel = choose_kernel(x, p1, p2, beta)
         if kernel is None:
             return acon_formula(x, p1, p2, beta)
         return acon_by_kernel(kernel, x, p1, p2, beta)

@@ -117,4 +117,4 @@ class _Acon(torch.autograd.Function):
             for tensor, number in zip(tensors, ctx.numbers, strict=True)
         )
         gradients = acon_gradients if needs_operations(g) else ctx.kernel.backward
-        return *gradients(g, x, *params), None
+        return *gradients(g, x, *params, ctx.needs_input_grad[:4]), None

@@ -27,6 +27,7 @@ KERNELS: dict[str, ModuleType] = {
 
 KERNEL_OF_DEVICE = {'cpu': 'cpu', 'cuda': 'triton'}
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def read_forced_backend() -> str | None:
@@ -47,11 +48,13 @@ def read_forced_backend() -> str | None:
 _forced = read_forced_backend()
 
 
-def choose_kernel(x: Tensor) -> ModuleType | None:
+def choose_kernel(x: Tensor, *params: Tensor | float) -> ModuleType | None:
     """Choose what computes ACON of ``x``.
 
     Args:
         x: Any tensor.
+        *params: Its parameters. Subclasses of tensors, such as those spread over processes, are
+            for the formula.
 
     Returns:
         The module of a kernel, or None for the formula.
@@ -61,17 +64,19 @@ def choose_kernel(x: Tensor) -> ModuleType | None:
     """
     if is_traced_or_transformed(x) or _forced == 'formula' or x.dtype not in DTYPES:
         return None
+    if any(isinstance(p, Tensor) and type(p) not in _PLAIN for p in params):
+        return None
     if _forced is not None:
         return _forced_kernel(_forced, x)
     name = KERNEL_OF_DEVICE.get(x.device.type)
-    if name is not None and _why_unavailable(name) is None:
+    if name is not None and _why_unavailable(name, x.device.index) is None:
         return KERNELS[name]
     return plain_kernel
 
 
 @cache
-def _why_unavailable(name: str) -> str | None:
-    return KERNELS[name].why_unavailable()
+def _why_unavailable(name: str, device: int | None = None) -> str | None:
+    return KERNELS[name].why_unavailable(device)
 
 
 def is_traced_or_transformed(x: Tensor) -> bool:
@@ -79,7 +84,7 @@ def is_traced_or_transformed(x: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or type(x) not in (Tensor, torch.nn.Parameter)
+        or type(x) not in _PLAIN
         or torch_private.is_transformed()
         or x.is_meta
     )
@@ -90,9 +95,8 @@ def _forced_kernel(name: str, x: Tensor) -> ModuleType:
     reason = _why_unavailable(name)
     if reason is not None:
         raise RuntimeError(f'{VARIABLE}={name} is set, but {reason}')
-    if KERNEL_OF_DEVICE.get(x.device.type) == name or kernel is plain_kernel:
-        return kernel
-    return plain_kernel
+    fits = KERNEL_OF_DEVICE.get(x.device.type) == name
+    return kernel if fits and _why_unavailable(name, x.device.index) is None else plain_kernel
 
 
 def backend_report() -> str:
@@ -122,5 +126,8 @@ def backend_report() -> str:
             lines.append(f'{device}: {KERNELS[name].describe()}')
         else:
             lines.append(f'{device}: {plain_kernel.describe()}, because {reason}')
+        for i in range(torch.cuda.device_count() if name == 'triton' and reason is None else 0):
+            if (reason := _why_unavailable(name, i)) is not None:
+                lines.append(f'{device}:{i}: {plain_kernel.describe()}, because {reason}')
     lines.append('traced, scripted, exported, compiled or functorch-transformed: the formula')
     return '\n'.join(lines)

@@ -57,7 +57,7 @@ if _module is not None:
     apply = _module.apply
 
 
-def why_unavailable() -> str | None:
+def why_unavailable(device: int | None = None) -> str | None:
     """Return why this kernel cannot be used, None if it can."""
     return _name_or_reason if _module is None else None
 
@@ -84,7 +84,12 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+    g: Tensor,
+    x: Tensor,
+    p1: Tensor | float,
+    p2: Tensor | float,
+    beta: Tensor | float,
+    needed: Sequence[bool] = (True,) * 4,
 ) -> tuple[Tensor | None, ...]:
     """Compute the gradients of ``x``, ``p1``, ``p2`` and ``beta``, in their shapes and dtypes.
 
@@ -96,12 +101,13 @@ def backward(
         p1: See there.
         p2: See there.
         beta: See there.
+        needed: What other kernels leave out; one pass gives all of them here.
     """
     return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
 
 
 def _dense(param: Tensor | float) -> Tensor | float:
-    return param.contiguous() if isinstance(param, Tensor) else param
+    return param.resolve_neg().contiguous() if isinstance(param, Tensor) else param
 
 
 def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
@@ -111,8 +117,8 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
         The value and what :func:`norm_act_backward` needs besides: first the mean and 1 / std
         that the norm used, of shape ``(2, C)``, in float64.
     """
-    of_norm = [t if t is None else t.contiguous() for t in norm[:4]] if norm else []
-    tensors = [t.contiguous() for t in act.params]
+    of_norm = [_dense(t) for t in norm[:4]] if norm else []
+    tensors = [_dense(t) for t in act.params]
     for layer in act.layers:
         tensors += (layer.weight.flatten(1), *(t.contiguous() for t in layer[1:6]))
     momenta, eps = (

@@ -159,9 +159,14 @@ def acon_grad(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | 
 
 
 def acon_gradients(
-    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+    g: Tensor,
+    x: Tensor,
+    p1: Tensor | float,
+    p2: Tensor | float,
+    beta: Tensor | float,
+    needed: Sequence[bool] = (True,) * 4,
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients of all arguments of ACON, differentiable any number of times.
+    """Compute the gradients of the arguments of ACON, differentiable any number of times.
 
     With ``h`` as in the head of this file and ``t = s * (1 - s)``, they are ``p2 + d * h`` for
     ``x``, ``x * h`` for ``p1``, ``x * (1 - h)`` for ``p2`` and ``d^2 * x^2 * t`` for ``beta``,
@@ -173,10 +178,11 @@ def acon_gradients(
         p1: The slope for large ``x``, see :func:`acon_mm.ops.acon`.
         p2: The slope for small ``x``, likewise.
         beta: The switching factor, likewise.
+        needed: Which of the four gradients are computed.
 
     Returns:
         The gradients of ``x``, ``p1``, ``p2`` and ``beta``, each of the shape and dtype of its
-        argument; None for a number.
+        argument; None for a number and for what is not needed.
 
     Raises:
         ValueError: If a parameter's shape does not fit ``x``.
@@ -198,11 +204,14 @@ def acon_gradients(
         lambda: g * (torch.where(z > 0, finite, wide) * (rest - zt)),
         lambda: g * (finite * t) * finite * d * d,
     )
-    return (g * (a2 + d * h)).to(x.dtype), *(
+    dx = (g * (a2 + d * h)).to(x.dtype) if needed[0] else None
+    return dx, *(
         gradient().sum_to_size(view.shape).view(param.shape).to(param.dtype)
-        if isinstance(param, Tensor)
+        if need and isinstance(param, Tensor)
         else None
-        for gradient, view, param in zip(of_params, aligned, (p1, p2, beta), strict=True)
+        for gradient, view, param, need in zip(
+            of_params, aligned, (p1, p2, beta), needed[1:], strict=True
+        )
     )
 
 

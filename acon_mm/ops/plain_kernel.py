@@ -3,12 +3,14 @@
 It reads and writes the map more often than a compiled kernel, but saves as little.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .formula import acon_formula, acon_gradients
 
 
-def why_unavailable() -> None:
+def why_unavailable(device: int | None = None) -> None:
     """Return None: this kernel can always be used."""
 
 
@@ -23,7 +25,12 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+    g: Tensor,
+    x: Tensor,
+    p1: Tensor | float,
+    p2: Tensor | float,
+    beta: Tensor | float,
+    needed: Sequence[bool] = (True,) * 4,
 ) -> tuple[Tensor | None, ...]:
     """Compute its gradients, as :func:`acon_mm.ops.cpu_kernel.backward` does."""
-    return acon_gradients(g, x, p1, p2, beta)
+    return acon_gradients(g, x, p1, p2, beta, needed)

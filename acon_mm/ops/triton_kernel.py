@@ -7,27 +7,37 @@ Triton compiles them when they are first needed. Where it interprets them instea
 import math
 import os
 import shutil
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import plain_kernel
 from .broadcast import compute_dtype
 
 # Threads of a program, triton's default.
 _THREADS = 128
-# Adjacent channels of a channels-last tile: 128 bytes of a 16-bit type, one cache line.
-_CHANNELS = 64
-# A backward program takes four tiles, or as many more as leave about 4096 programs: the partial
-# sums that each of them writes are then less than a tenth of what is read and written. Constants,
-# so that results do not depend on the model of the GPU.
-_TILES, _PROGRAMS = 4, 4096
+# Programs take several tiles each where a map has more tiles than this, about one for each place
+# that a large GPU has for them. A constant, so that results do not depend on the model of the GPU.
+_PROGRAMS = 1024
+# The most programs along axis 1 and 2 of a grid.
+_GRID_LIMIT = 65535
+# Up to this size, planes that share their parameters with those of 16 samples or more lie side by
+# side: no tile has a tail then. The sums of each element over the samples are 12 bytes more.
+_SMALL_PLANE, _MANY_SAMPLES = 256, 16
 
 
-def why_unavailable() -> str | None:
-    """Return why these kernels cannot be used, None if they can."""
+def why_unavailable(device: int | None = None) -> str | None:
+    """Return why these kernels cannot be used, None if they can.
+
+    Args:
+        device: The number of the GPU that is asked for; None for any.
+    """
     interpreted = os.environ.get('TRITON_INTERPRET') == '1'
     if not interpreted and not torch.cuda.is_available():
         return 'torch sees no GPU'
@@ -39,10 +49,10 @@ def why_unavailable() -> str | None:
         return f'triton does not load: {error}'
     if interpreted:
         return None
-    devices = range(torch.cuda.device_count())
-    major, minor = min(torch.cuda.get_device_capability(device) for device in devices)
+    devices = range(torch.cuda.device_count()) if device is None else [device]
+    major, minor = max(torch.cuda.get_device_capability(device) for device in devices)
     if major < 8:
-        return f'triton needs compute capability 8.0, but a GPU here has {major}.{minor}'
+        return f'triton needs compute capability 8.0, but the GPU has {major}.{minor}'
     # Triton builds a small C library when it first meets a GPU.
     if not (os.environ.get('CC') or shutil.which('gcc') or shutil.which('clang')):
         return 'triton needs a C compiler: gcc, clang or what the environment variable CC names'
@@ -66,28 +76,34 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
         beta: The switching factor, likewise, a tensor of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
 
     Returns:
-        A tensor of the shape, dtype and strides of ``x`` (contiguous where ``x`` was copied).
+        A tensor of the shape and dtype of ``x``, and of the strides of ``torch.empty_like(x)``.
     """
-    x = _packed(x)
     y = torch.empty_like(x)
     if x.numel() == 0:
         return y
-    from .triton_device import acon_forward  # needs triton
-
-    tiling = tile(x, beta)
-    params = [_passed(param, x) for param in (p1, p2, beta)]
+    adjacent = channels_adjacent(y)
+    if adjacent is None:
+        return y.copy_(forward(x.contiguous(), p1, p2, beta))
+    tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
+    if tiling is None:
+        return plain_kernel.forward(x, p1, p2, beta)
+    params, numbers = passed((p1, p2, beta), x)
     with torch.cuda.device_of(x):
-        acon_forward[(tiling.groups * tiling.tiles,)](
-            x, *params, y, *tiling.sizes, tiling.tiles, **tiling.constants,
-            **_are_numbers(*params),
-        )  # fmt: skip
+        device_code().acon_forward[tiling.grid](
+            packed(x, y), *params, y, *tiling.sizes, **tiling.constants, numbers=numbers
+        )
     return y
 
 
 def backward(
-    g: Tensor, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+    g: Tensor,
+    x: Tensor,
+    p1: Tensor | float,
+    p2: Tensor | float,
+    beta: Tensor | float,
+    needed: Sequence[bool] = (True,) * 4,
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients of ACON with respect to all of its arguments.
+    """Compute the gradients of ACON with respect to its arguments.
 
     Two runs give the same bits: each program writes the sums over its own elements, and these are
     added up afterwards.
@@ -99,108 +115,162 @@ def backward(
         p1: As in :func:`forward`.
         p2: As in :func:`forward`.
         beta: As in :func:`forward`.
+        needed: Which of the gradients are computed.
 
     Returns:
-        The gradient of ``x``, of its shape, dtype and strides (contiguous where ``x`` was copied),
-        and those of ``p1``, ``p2`` and ``beta``, of their shapes and dtypes; None for a number.
+        The gradient of ``x``, of its shape and dtype and of the strides of
+        ``torch.empty_like(x)``, and those of ``p1``, ``p2`` and ``beta``, of their shapes and
+        dtypes. None for a number and for what is not needed.
     """
-    x = _packed(x)
+    params = (p1, p2, beta)
+    needs = [need and isinstance(p, Tensor) for need, p in zip(needed[1:], params, strict=True)]
     dx = torch.empty_like(x)
-    given = (p1, p2, beta)
     if x.numel() == 0:
-        return dx, *(p.new_zeros(p.shape) if isinstance(p, Tensor) else None for p in given)
-    from .triton_device import acon_backward  # needs triton
-
-    tiling = tile(x, beta)
-    g = _packed(g, bool(tiling.constants['channels_last']))
-    params = [_passed(param, x) for param in given]
-    count = sum(isinstance(param, Tensor) for param in params)
-    most = max(_TILES, tiling.groups * tiling.tiles // _PROGRAMS)
-    splits = math.ceil(tiling.tiles / most)
-    per_split = math.ceil(tiling.tiles / splits)
+        zeros = (
+            p.new_zeros(p.shape) if need else None for p, need in zip(params, needs, strict=True)
+        )
+        return dx if needed[0] else None, *zeros
+    adjacent = channels_adjacent(dx)
+    if adjacent is None:
+        found, *grads = backward(g, x.contiguous(), *params, needed)
+        return dx.copy_(found) if needed[0] else None, *grads
+    tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
+    if tiling is None:
+        return plain_kernel.backward(g, x, *params, needed)
+    rows = tiling.grid[0] * tiling.grid[2]
     sums = None
-    if count > 0:
-        dtype = compute_dtype(x)
-        sums = torch.empty((count, splits, tiling.rows), dtype=dtype, device=x.device)
+    if any(needs):
+        shape = (sum(needs), rows, tiling.sizes[1])
+        sums = torch.empty(shape, dtype=compute_dtype(x), device=x.device)
+    as_passed, numbers = passed(params, x)
     with torch.cuda.device_of(x):
-        acon_backward[(tiling.groups * splits,)](
-            g, x, *params, dx, sums, *tiling.sizes, splits, per_split, tiling.rows,
-            **tiling.constants, **_are_numbers(*params),
+        device_code().acon_backward[tiling.grid](
+            packed(g, dx), packed(x, dx), *as_passed, dx if needed[0] else None, sums,
+            *tiling.sizes, **tiling.constants, numbers=numbers, need_dx=needed[0],
+            **dict(zip(('need_p1', 'need_p2', 'need_beta'), needs, strict=True)),
         )  # fmt: skip
-    if sums is None:
-        return dx, None, None, None
-    sums = sums.view(count, splits, -1, x.size(1))
-    if tiling.constants['shared_beta']:
-        found = iter(sums.sum((1, 2)))
-    else:
-        found = iter([*sums[:-1].sum((1, 2)), sums[-1].sum(0)])
-    grads = [next(found) if isinstance(param, Tensor) else None for param in params]
-    return dx, *(
-        grad.view_as(param) if grad is not None and isinstance(param, Tensor) else None
-        for grad, param in zip(grads, given, strict=True)
+    found = iter(() if sums is None else _add_up(sums, tiling, needs[2]))
+    grads = (
+        next(found).view_as(p) if need else None for p, need in zip(params, needs, strict=True)
     )
+    return dx if needed[0] else None, *grads
+
+
+def _add_up(sums: Tensor, tiling: 'Tiling', need_beta: bool) -> list[Tensor]:
+    """Return the gradients that the programs' sums (needed, splits * samples, lines) make up."""
+    (splits, _, samples), (channels, lines, *_) = tiling.grid, tiling.sizes
+    if tiling.constants['lookup'] == 1:
+        return list(sums.view(len(sums), splits, channels, -1).sum((1, 3)))
+    sums = sums.view(len(sums), splits, samples, lines // channels, channels)
+    if tiling.constants['shared_beta'] or not need_beta:
+        return list(_total(sums, (1, 2, 3)))
+    slopes = _total(sums[:-1], (1, 2, 3)) if len(sums) > 1 else ()
+    return [*slopes, _total(sums[-1], (0, 2))]
+
+
+def _total(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    # A sum over one element would be a launch that copies.
+    return x.squeeze(dims) if all(x.size(dim) == 1 for dim in dims) else x.sum(dims)
 
 
 class Tiling(NamedTuple):
-    """How tiles cover a feature map.
+    """How tiles cover a feature map, see ``triton_device``.
 
     Attributes:
-        sizes: The planes of a sample, the channels and the length of a plane.
+        grid: The number of programs along the lines, over groups of lines and over samples.
+        sizes: The channels, the lines, their length, what divides by a product, and the tiles of
+            a program.
         constants: What the kernels are compiled for.
-        groups: The number of tiles that cover the planes of all samples.
-        tiles: The number of tiles along the length of a plane.
-        rows: The number of planes of all samples.
     """
 
-    sizes: tuple[int, int, int]
+    grid: tuple[int, int, int]
+    sizes: tuple[int, int, int, int, int]
     constants: dict[str, bool | int]
-    groups: int
-    tiles: int
-    rows: int
 
 
-def tile(x: Tensor, beta: Tensor | float) -> Tiling:
-    """Cover a contiguous or channels-last map with tiles of 128 bits per thread.
+@lru_cache(1024)
+def tile(
+    shape: torch.Size, itemsize: int, adjacent: bool, shared: bool, side_by_side: bool = True
+) -> Tiling | None:
+    """Cover a contiguous or channels-last map with tiles.
 
-    The kernels are compiled for two flags and three powers of two, not for a shape: a detector
-    whose maps differ from image to image meets new kernels a handful of times.
+    The kernels are compiled for a few flags and powers of two, not for a shape: a detector whose
+    maps differ from image to image meets new kernels a handful of times.
 
     Args:
-        x: A tensor of shape ``(N, C, ...)`` that is not empty.
-        beta: The switching factor, a number or of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
+        shape: The shape ``(N, C, ...)`` of a map that is not empty.
+        itemsize: The bytes of an element.
+        adjacent: Whether channels are adjacent in its memory.
+        shared: Whether all samples have the same switching factors.
+        side_by_side: Whether lines may be columns of several planes or pixels.
+
+    Returns:
+        The tiles, None if the grid that they need is larger than a GPU allows.
     """
-    samples, channels = x.shape[:2]
-    length = math.prod(x.shape[2:])
-    shared = not isinstance(beta, Tensor) or beta.numel() == channels
-    # Where every plane is one element, the channels of a contiguous tensor are adjacent, too.
-    channels_last = length == 1 or not x.is_contiguous()
-    align = math.gcd(channels if channels_last else length, 8)
-    # Eight 16-bit elements per thread where one load reads them, elsewhere four: fewer registers.
-    elements = _THREADS * min(16 // x.element_size(), max(4, align))
-    if channels_last:
-        samples, planes, length = (
-            (1, channels, samples * length) if shared else (samples, channels, length)
-        )
-        block_planes = min(_power_of_2(planes), _CHANNELS)
-        block_length = min(_power_of_2(length), elements // block_planes)
+    samples, channels = shape[:2]
+    lines, length = channels, math.prod(shape[2:])
+    lookup, magic = 0, 1
+    if adjacent:
+        if shared:
+            samples, length = 1, samples * length
+        # Pixels side by side until whole tiles of 64 lines fit.
+        repeats = 64 // math.gcd(channels, 64)
+        if side_by_side and 1 < repeats <= 8 and length % repeats == 0:
+            lookup, magic = 2, math.ceil(2**31 / channels)
+            lines, length = channels * repeats, length // repeats
+    elif (
+        side_by_side
+        and shared
+        and samples >= _MANY_SAMPLES
+        and length <= _SMALL_PLANE
+        and channels * length**2 < 2**31  # else the product does not always divide
+    ):
+        adjacent, lookup, magic = True, 1, math.ceil(2**31 / length)
+        samples, lines, length = 1, channels * length, samples
+    align = math.gcd(lines if adjacent else length, 8)
+    # Loads of 128 bits, if they are so wide: two per thread, or one where each element has its own
+    # parameters and sums or where these take two registers. Else more registers for nothing.
+    loads = 1 if adjacent or itemsize == 8 else 2
+    elements = _THREADS * min(loads * 16 // itemsize, max(4, 2 * align))
+    if adjacent:
+        most = min(512, elements)
+        block_lines = _fitting(lines, most, max(16, most // _power_of_2(length)))
+        block_length = min(_power_of_2(length), elements // block_lines)
+        reach = block_length * lines
     else:
-        # The planes of all samples follow one another: small ones share a tile.
-        samples, planes = 1, samples * channels
-        block_length = min(_power_of_2(length), elements)
-        block_planes = min(_power_of_2(planes), elements // block_length)
+        shortest = min(_power_of_2(length), 64)
+        block_lines = _fitting(lines, elements // shortest, 4)
+        block_length = min(_power_of_2(length), elements // block_lines)
+        reach = block_lines * length
+    if reach >= 2**31:  # offsets within a tile have 32 bits
+        block_lines, block_length = (block_lines, 1) if adjacent else (1, block_length)
+    groups = math.ceil(lines / block_lines)
+    if max(groups, samples) > _GRID_LIMIT:
+        return None
+    tiles = math.ceil(length / block_length)
+    per_program = max(1, tiles * groups * samples // _PROGRAMS)
+    if lookup == 1:
+        per_program = max(per_program, _MANY_SAMPLES // block_length)
+    splits = math.ceil(tiles / min(tiles, per_program))
     return Tiling(
-        sizes=(planes, channels, length),
+        grid=(splits, groups, samples),
+        sizes=(channels, lines, length, magic, math.ceil(tiles / splits)),
         constants=dict(
-            channels_last=channels_last,
+            adjacent=adjacent,
+            lookup=lookup,
             shared_beta=shared,
             align=align,
-            block_planes=block_planes,
+            block_lines=block_lines,
             block_length=block_length,
         ),
-        groups=samples * math.ceil(planes / block_planes),
-        tiles=math.ceil(length / block_length),
-        rows=samples * planes,
     )
+
+
+def _fitting(size: int, most: int, least: int) -> int:
+    """Return the power of two in a range whose multiples exceed ``size`` by least."""
+    fits = [1 << n for n in range((least - 1).bit_length(), most.bit_length()) if 1 << n <= most]
+    fits = [block for block in fits if block < 2 * size] or [_power_of_2(size)]
+    return min(reversed(fits), key=lambda block: math.ceil(size / block) * block)
 
 
 def _power_of_2(n: int) -> int:
@@ -208,26 +278,41 @@ def _power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _passed(param: Tensor | float, x: Tensor) -> Tensor | float:
-    """Return a parameter as it is passed to a kernel."""
-    if isinstance(param, Tensor):
-        return param.contiguous()
+@cache
+def device_code() -> ModuleType:
+    """Return the module of the kernels, which needs triton."""
+    return import_module('.triton_device', __package__)
+
+
+def channels_adjacent(x: Tensor) -> bool | None:
+    """Return whether neighbours in memory are channels, or pixels; None if they are neither."""
+    if x.is_contiguous():
+        # Where every plane is one element, the channels of a contiguous tensor are adjacent, too.
+        return x.shape[2:].numel() == 1
+    return True if x.movedim(1, -1).is_contiguous() else None
+
+
+def packed(x: Tensor, like: Tensor) -> Tensor:
+    """Return x with its memory ordered as that of another tensor."""
+    if x.is_neg():
+        x = x.resolve_neg()
+    if channels_adjacent(x) is channels_adjacent(like):
+        return x
+    return torch.empty_like(like, dtype=x.dtype).copy_(x)
+
+
+def _is_shared(beta: Tensor | float, x: Tensor) -> bool:
+    return not isinstance(beta, Tensor) or beta.numel() == x.size(1)
+
+
+def passed(params: Sequence[Tensor | float], x: Tensor) -> tuple[list[Tensor | float], int]:
+    """Return parameters as they are passed to a kernel, and a bit for each that is a number."""
     if x.dtype == torch.float64:  # Triton passes numbers as float32
-        return torch.full(x.shape[1:2], param, dtype=x.dtype, device=x.device)
-    return param
-
-
-def _are_numbers(*params: Tensor | float) -> dict[str, bool]:
-    """Return which of p1, p2 and beta are numbers, as constants of the kernels."""
-    return {
-        f'{name}_is_number': not isinstance(param, Tensor)
-        for name, param in zip(('p1', 'p2', 'beta'), params, strict=True)
-    }
-
-
-def _packed(x: Tensor, channels_last: bool | None = None) -> Tensor:
-    """Return x with contiguous or, if asked for or if it is already, channels-last memory."""
-    last = x.movedim(1, -1)
-    if channels_last is None:
-        channels_last = not x.is_contiguous() and last.is_contiguous()
-    return last.contiguous().movedim(-1, 1) if channels_last else x.contiguous()
+        params = [
+            p
+            if isinstance(p, Tensor)
+            else torch.full(x.shape[1:2], p, dtype=x.dtype, device=x.device)
+            for p in params
+        ]
+    numbers = sum(1 << i for i, p in enumerate(params) if not isinstance(p, Tensor))
+    return [p.resolve_neg().contiguous() if isinstance(p, Tensor) else p for p in params], numbers

@@ -41,7 +41,7 @@ def in_own_process(code, **variables):
 def reasons(monkeypatch):
     """Why each kernel is unavailable, nothing at first: a dictionary to change."""
     reasons = {}
-    monkeypatch.setattr(backends, '_why_unavailable', reasons.get)
+    monkeypatch.setattr(backends, '_why_unavailable', lambda name, device=None: reasons.get(name))
     monkeypatch.setattr(backends, '_forced', None)
     return reasons
 
@@ -70,6 +70,34 @@ def chosen_for(monkeypatch):
 )
 def test_each_device_has_its_kernel(reasons, chosen_for, device, kernel):
     assert chosen_for(device) is kernel
+
+
+def test_a_gpu_that_is_too_old_takes_no_kernel_from_the_others(monkeypatch, chosen_for):
+    monkeypatch.setattr(backends, '_forced', None)
+    old = 'triton needs compute capability 8.0'
+    why = {0: None, 1: old, None: None}.get
+    monkeypatch.setattr(triton_kernel, 'why_unavailable', why)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    backends._why_unavailable.cache_clear()
+    try:
+        assert chosen_for('cuda:0') is triton_kernel
+        assert chosen_for('cuda:1') is plain_kernel
+        report = backend_report()
+    finally:
+        backends._why_unavailable.cache_clear()
+    assert 'cuda: Triton' in report and f'cuda:1: plain torch operations, because {old}' in report
+    assert 'cuda:0' not in report
+
+
+def test_parameters_of_a_subclass_go_to_the_formula(reasons):
+    class Spread(torch.Tensor):
+        pass
+
+    x, plain = torch.ones(2, 3), torch.ones(3)
+    spread = plain.as_subclass(Spread)
+    assert backends.choose_kernel(x, plain, 0.0, torch.nn.Parameter(plain)) is cpu_kernel
+    for params in [(spread, plain, plain), (plain, plain, spread), (0.0, spread, 1.0)]:
+        assert backends.choose_kernel(x, *params) is None
 
 
 @pytest.mark.parametrize(

@@ -226,3 +226,16 @@ def test_sums_of_the_compiled_kernel_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(threads)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_negated_views_are_what_they_show(kernel):
+    args = draw((2, 3, 5, 7), torch.float32, True)
+    g, x, *params = [torch._neg_view(arg) for arg in args]
+    assert_equals_closed_form(kernel, g, x, *params)
+    leaves = [arg.detach().clone().requires_grad_() for arg in (-args[1], *(-p for p in args[2:]))]
+    y = acon(*(torch._neg_view(-leaf) for leaf in leaves))
+    expected = closed_form(g, *(leaf.detach() for leaf in leaves))
+    torch.testing.assert_close(y.double(), expected.y, rtol=1e-5, atol=1e-6)
+    (dx,) = torch.autograd.grad(y, leaves[:1], g)
+    torch.testing.assert_close(dx.double(), expected.dx, rtol=1e-5, atol=1e-6)

@@ -4,6 +4,8 @@
 before triton is imported.
 """
 
+import itertools
+import math
 import sys
 
 import pytest
@@ -14,10 +16,12 @@ from acon_mm.ops.autograd import acon_by_kernel
 
 TRITON_CAME_WITH_THE_INTERFACE = 'triton' in sys.modules
 
+import triton  # noqa: E402
 from triton.runtime.interpreter import TensorHandle, interpreter_builder, tl  # noqa: E402
 
 from acon_mm.ops import triton_device  # noqa: E402
 
+ERROR = 0.0
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 # Shape, layout of the memory, one value of beta for each sample.
 MAPS = [
@@ -36,6 +40,9 @@ MAPS = [
     ((2, 3, 14, 6), 'strided', False),
     ((2, 8, 16, 16), 'contiguous', True),
     ((2, 4, 3, 2, 5), 'channels last', False),
+    ((17, 6, 7, 7), 'contiguous', False),  # planes side by side
+    ((40, 3, 2, 2), 'contiguous', False),
+    ((2, 24, 4, 8), 'channels last', True),  # pixels side by side
 ]
 
 
@@ -256,20 +263,100 @@ def test_parameters_may_have_any_strides():
         (channels_last(torch.randn(2, 3, 4)), False),
         (channels_last(torch.randn(2, 3, 4, 5, 2)), False),
         (channels_last(torch.randn(2, 3, 1, 1)), False),
-        (torch.randn(3, 1).t(), False),
-        (torch.randn(3, 2).t(), True),
+        (torch.randn(3, 2).t(), False),
         (torch.randn(2, 3, 4, 10)[..., ::2], True),
         (torch.randn(3, 1, 5).expand(3, 4, 5), True),
+        (channels_last(torch.randn(2, 6, 4, 5))[:, 2:5], True),
     ],
 )
-def test_results_have_the_strides_of_a_dense_input(x, copied):
+def test_results_have_the_strides_of_those_of_torch(x, copied):
     c = x.size(1)
     params = torch.ones(c), torch.zeros(c), torch.ones(c)
-    for result in (
-        triton_kernel.forward(x, *params),
-        triton_kernel.backward(torch.ones_like(x), x, *params)[0],
+    silu = torch.nn.functional.silu(x)
+    assert (silu.stride() != x.stride()) == copied
+    for result, expected in (
+        (triton_kernel.forward(x, *params), silu),
+        (triton_kernel.backward(torch.ones_like(x), x, *params)[0], closed_form_dx(x)),
     ):
-        assert result.stride() == (x.contiguous() if copied else x).stride()
+        assert result.stride() == silu.stride()
+        torch.testing.assert_close(result, expected)
+
+
+def closed_form_dx(x):
+    s = torch.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def test_negated_views_are_what_they_show():
+    g, x, *params = draw((2, 3, 5, 7), torch.float32)
+    negated = [torch._neg_view(tensor) for tensor in (g, x, *params)]
+    assert all(tensor.is_neg() for tensor in negated)
+    check(*negated)
+
+
+@pytest.mark.parametrize('needed', list(itertools.product([False, True], repeat=4)))
+def test_what_is_not_needed_is_not_computed(needed, monkeypatch):
+    g, x, *params = draw((2, 3, 5, 7), torch.float32, per_sample=True)
+    full = triton_kernel.backward(g, x, *params)
+    make, made = torch.empty, []
+    monkeypatch.setattr(torch, 'empty', lambda *a, **kw: made.append(a) or make(*a, **kw))
+    for grad, expected, need in zip(
+        triton_kernel.backward(g, x, *params, needed), full, needed, strict=True
+    ):
+        assert torch.equal(grad, expected) if need else grad is None
+    assert len(made) == any(needed[1:])  # the sums
+
+
+def test_an_infinite_switching_factor_gives_the_larger_line():
+    for shape in [(2, 3, 5, 7), (17, 3, 7, 7)]:  # tiles with tails
+        g, x, p1, p2, _ = draw(shape, torch.float32)
+        beta = torch.full((3,), torch.inf)
+        y = triton_kernel.forward(x, p1, p2, beta)
+        steps = [p.view(-1, *[1] * 2) for p in (p1, p2)]
+        torch.testing.assert_close(y, torch.maximum(*(p * x for p in steps)))
+        dx, dp1, dp2, dbeta = triton_kernel.backward(g, x, p1, p2, beta)
+        first = (steps[0] - steps[1]) * x > 0
+        torch.testing.assert_close(dx, g * torch.where(first, *steps))
+        for found, of in ((dp1, first), (dp2, ~first)):
+            torch.testing.assert_close(found, (g * x * of).sum((0, 2, 3)), rtol=1e-4, atol=1e-4)
+        assert dbeta.tolist() == [0, 0, 0]
+
+
+@triton.jit
+def exp2_off(x):
+    return tl.where(x < -126, 0.0, tl.exp2(x) * (1 + ERROR))
+
+
+@triton.jit
+def exp2_of_minus_off(x):
+    return exp2_off(-x)
+
+
+@triton.jit
+def exp2_of_minus_abs_off(x):
+    return exp2_off(-tl.abs(x))
+
+
+@triton.jit
+def reciprocal_off(x):
+    return (1 / x) * (1 + ERROR / 2)
+
+
+@pytest.mark.parametrize('error', [2**-22, -(2**-22)])
+def test_what_approximate_instructions_err_by_is_within_the_bounds(error, monkeypatch):
+    monkeypatch.setitem(globals(), 'ERROR', error)
+    monkeypatch.setattr(triton_device, '_exp2_of_minus', exp2_of_minus_off)
+    monkeypatch.setattr(triton_device, '_exp2_of_minus_abs', exp2_of_minus_abs_off)
+    monkeypatch.setattr(triton_device, '_reciprocal', reciprocal_off)
+    test_value_and_gradients_equal_the_closed_form((3, 5, 7, 7), 'contiguous', True, torch.float32)
+    test_extreme_inputs_keep_the_digits_of_small_derivatives(torch.float32)
+
+
+def test_grids_that_are_too_large_are_computed_all_the_same(monkeypatch):
+    monkeypatch.setattr(triton_kernel, '_GRID_LIMIT', 2)
+    triton_kernel.tile.cache_clear()
+    check(*draw((3, 5, 7, 9), torch.float32, True))
+    triton_kernel.tile.cache_clear()
 
 
 @pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
@@ -305,17 +392,27 @@ def test_maps_of_more_than_two_to_the_31_elements_are_reached(layout, tmp_path, 
     x, g, y, dx = (huge(name) for name in ('x', 'g', 'y', 'dx'))
     x[0, 1, -9:], g[0, 1, -9:] = torch.linspace(-4, 4, 9), 1.0
     small = [torch.full((2,), v) for v in (1.2, -0.8, 1.0)]
-    tiling = triton_kernel.tile(x, small[2])
-    last = tiling.groups * tiling.tiles - 1
-    handle = TensorHandle(torch.tensor([last], dtype=torch.int32).numpy(), tl.int32)
-    monkeypatch.setattr(interpreter_builder, 'create_get_program_id', lambda axis: handle)
+    tiling = triton_kernel.tile(x.shape, 2, layout == 'channels last', True)
+    last = [math.ceil(length / tiling.constants['block_length']) - 1, tiling.grid[1] - 1, 0]
+
+    def as_handle(number):
+        return TensorHandle(torch.tensor([number], dtype=torch.int32).numpy(), tl.int32)
+
+    monkeypatch.setattr(
+        interpreter_builder, 'create_get_program_id', lambda axis: as_handle(last[axis])
+    )
+    programs = [last[0] + 1, last[1] + 1, 1]
+    monkeypatch.setattr(
+        interpreter_builder, 'create_get_num_programs', lambda axis: as_handle(programs[axis])
+    )
     # The interpreter copies every tensor back, here onto itself.
     monkeypatch.setattr(torch.UntypedStorage, 'copy_', lambda self, source: self)
-    sums = torch.zeros(3, tiling.tiles, tiling.rows)
-    sizes = (*tiling.sizes, tiling.tiles)
-    constants = {**tiling.constants, **triton_kernel._are_numbers(*small)}
+    splits = math.ceil(length / tiling.constants['block_length'])
+    sums = torch.zeros(3, splits, channels)
+    needs = dict.fromkeys(('need_dx', 'need_p1', 'need_p2', 'need_beta'), True)
+    sizes, constants = (*tiling.sizes[:-1], 1), {**tiling.constants, 'numbers': 0}
     triton_device.acon_forward[(1,)](x, *small, y, *sizes, **constants)
-    triton_device.acon_backward[(1,)](g, x, *small, dx, sums, *sizes, 1, tiling.rows, **constants)
+    triton_device.acon_backward[(1,)](g, x, *small, dx, sums, *sizes, **constants, **needs)
     end = x[:, 1:, -9:].contiguous()
     one = [param[1:] for param in small]
     (value, slope, *expected), _ = closed_form(torch.ones_like(end), end, *one)

@@ -26,7 +26,7 @@ struct Parameter {
     }
     const auto shape = x.sizes();
     return tensor.scalar_type() == at::toOpMathType(x.scalar_type()) &&
-        tensor.device().is_cpu() && tensor.is_contiguous() &&
+        tensor.device().is_cpu() && tensor.is_contiguous() && !tensor.is_neg() &&
         (tensor.sizes() == shape.slice(1, 1) ||
          (or_sample && tensor.sizes() == shape.slice(0, 2)));
   }

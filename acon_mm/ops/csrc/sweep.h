@@ -395,7 +395,8 @@ struct Sweep {
   }
 };
 
-Tensor dense(const Tensor& x) {
+Tensor dense(const Tensor& input) {
+  const Tensor x = input.resolve_neg();  // a negated view has the memory of what it negates
   if (x.is_contiguous()) {
     return x;
   }
@@ -407,7 +408,7 @@ Tensor dense(const Tensor& x) {
 }
 
 Tensor like(const Tensor& g, const Tensor& x) {
-  return g.strides() == x.strides() ? g : at::empty_like(x).copy_(g);
+  return g.strides() == x.strides() && !g.is_neg() ? g : at::empty_like(x).copy_(g);
 }
 
 }  // namespace

@@ -112,9 +112,9 @@ class _Acon(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, *tensors = ctx.saved_tensors  # once: under checkpointing they cannot be read again
-        params = (
+        p1, p2, beta = (
             tensor if number is None else number
             for tensor, number in zip(tensors, ctx.numbers, strict=True)
         )
         gradients = acon_gradients if needs_operations(g) else ctx.kernel.backward
-        return *gradients(g, x, *params, ctx.needs_input_grad[:4]), None
+        return *gradients(g, x, p1, p2, beta, ctx.needs_input_grad[:4]), None

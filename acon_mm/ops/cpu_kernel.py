@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .broadcast import compute_dtype
 from .formula import acon_gradients
 
 INTERFACE = 4
@@ -106,8 +107,19 @@ def backward(
     return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
 
 
-def _dense(param: Tensor | float) -> Tensor | float:
+def _dense(param: Any) -> Any:
     return param.resolve_neg().contiguous() if isinstance(param, Tensor) else param
+
+
+def _filled(param: Tensor | float, x: Tensor) -> Tensor:
+    if isinstance(param, Tensor):
+        return param.resolve_neg().contiguous()
+    return torch.full(x.shape[1:2], param, dtype=compute_dtype(x))
+
+
+def can_compute(x: Tensor, kind: str) -> bool:
+    """Return whether :func:`norm_act_forward` takes a map and an activation: all of them."""
+    return True
 
 
 def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
@@ -118,7 +130,7 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
         that the norm used, of shape ``(2, C)``, in float64.
     """
     of_norm = [_dense(t) for t in norm[:4]] if norm else []
-    tensors = [_dense(t) for t in act.params]
+    tensors = [_filled(param, x) for param in act.params]
     for layer in act.layers:
         tensors += (layer.weight.flatten(1), *(t.contiguous() for t in layer[1:6]))
     momenta, eps = (
@@ -149,12 +161,12 @@ def norm_act_backward(
         with_dx: Whether the gradient of ``x`` is wanted; None otherwise.
 
     Returns:
-        The gradients, in the shapes and dtypes of what they belong to.
+        The gradients, in the shapes and dtypes of what they belong to; None for a number.
     """
     x, *rest = args
-    of_norm = [t if t is None else t.contiguous() for t in rest[:2]] if norm else []
+    of_norm = [_dense(t) for t in rest[:2]] if norm else []
     params, layers = rest[2 : 2 + len(act.params)], rest[2 + len(act.params) :]
-    tensors = [t.contiguous() for t in params]
+    tensors = [_filled(param, x) for param in params]
     for i in range(0, len(layers), 4):
         tensors += (layers[i].flatten(1), layers[i + 2].contiguous())
     found = _module.norm_act_backward(
@@ -168,4 +180,5 @@ def norm_act_backward(
         act.batch,
         with_dx,
     )
-    return [*found[:3], *(grad.view_as(p) for grad, p in zip(found[3:], rest[2:], strict=True))]
+    of_rest = zip(found[3:], rest[2:], strict=True)
+    return [*found[:3], *(g.view_as(p) if isinstance(p, Tensor) else None for g, p in of_rest)]

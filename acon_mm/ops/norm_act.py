@@ -5,13 +5,14 @@ the norm takes anyway. So both together read and write what the norm alone does.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import cpu_kernel
+from . import cpu_kernel, triton_kernel, triton_norm
 from .autograd import needs_operations
 from .backends import choose_kernel
 from .broadcast import compute_dtype
@@ -83,13 +84,23 @@ class Activation(NamedTuple):
     batch: bool = False
 
 
+KERNELS = {cpu_kernel: cpu_kernel, triton_kernel: triton_norm}
+"""By the kernels of ACON, those of a norm and ACON, with the functions ``can_compute``,
+``norm_act_forward`` and ``norm_act_backward``."""
+
+
 def may_compute_norm_act(x: Tensor) -> bool:
-    """Return whether :func:`norm_act` takes ``x``: on the CPU, by its kernel.
+    """Return whether :func:`norm_act` takes ``x``: whether there is a compiled kernel for it.
 
     Args:
         x: Any tensor.
     """
-    return choose_kernel(x) is cpu_kernel and x.dim() > 2 and x.numel() > 0
+    return _kernel_for(x) is not None
+
+
+def _kernel_for(x: Tensor) -> ModuleType | None:
+    kernel = choose_kernel(x)
+    return KERNELS.get(kernel) if kernel and x.dim() > 2 and x.numel() > 0 else None
 
 
 def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
@@ -100,7 +111,8 @@ def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
         norm: The norm, with tensors of any shape, dtype and device.
         act: The activation, likewise.
     """
-    if not may_compute_norm_act(x):
+    kernel = _kernel_for(x)
+    if kernel is None or not kernel.can_compute(x, act.kind):
         return False
     # Batches of one value or sample have no variance: torch refuses them.
     if norm is not None and norm.batch and x.numel() == x.size(1):
@@ -129,13 +141,12 @@ def norm_act(x: Tensor, norm: Norm | None, act: Activation) -> Tensor:
     Returns:
         A tensor of the shape and dtype of ``x``. Nothing is rounded between norm and activation.
     """
-    dtype, size = compute_dtype(x), x.shape[1:2]
-    params = [p if isinstance(p, Tensor) else torch.full(size, p, dtype=dtype) for p in act.params]
-    act = act._replace(params=params)
-    if not torch.is_grad_enabled():
-        return cpu_kernel.norm_act_forward(x, norm, act)[0]
+    kernel = _kernel_for(x)
+    if not torch.is_grad_enabled() and kernel is not None:
+        return kernel.norm_act_forward(x, norm, act)[0]
+    tensors = [p if isinstance(p, Tensor) else None for p in act.params]
     of_layers = [t for layer in act.layers for t in layer[:4]]
-    return _NormAct.apply(x, *(norm or (None, None))[:2], *params, *of_layers, norm, act)
+    return _NormAct.apply(x, *(norm or (None, None))[:2], *tensors, *of_layers, norm, act, kernel)
 
 
 def _formula(
@@ -172,12 +183,12 @@ def _formula(
 class _NormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        *tensors, norm, act = args
-        y, *kept = cpu_kernel.norm_act_forward(tensors[0], norm, act)
+        *tensors, norm, act, kernel = args
+        y, *kept = kernel.norm_act_forward(tensors[0], norm, act)
         # Cloned: batches may go on to change them before the backward pass.
         running = [t.clone() for layer in act.layers for t in layer[4:6] if not act.batch]
         ctx.norm = norm and norm._replace(running_mean=None, running_var=None)
-        ctx.act, ctx.counts = act, (len(tensors), len(running))
+        ctx.act, ctx.counts, ctx.kernel = act, (len(tensors), len(running)), kernel
         ctx.save_for_backward(*tensors, *running, *kept)
         return y
 
@@ -191,14 +202,18 @@ class _NormAct(torch.autograd.Function):
             saved[count + of_running :],
         )
         needed = ctx.needs_input_grad[:count]
+        # A slope that is a number is no tensor to save.
+        end = 3 + len(ctx.act.params)
+        params = zip(args[3:end], ctx.act.params, strict=True)
+        args = (*args[:3], *(p if t is None else t for t, p in params), *args[end:])
         if needs_operations(g):
             twice = torch.is_grad_enabled()
             wanted = [arg for arg, need in zip(args, needed, strict=True) if need]
-            with torch.enable_grad(), torch.autocast('cpu', enabled=False):
+            with torch.enable_grad(), torch.autocast(g.device.type, enabled=False):
                 y = _formula(args, ctx.norm, ctx.act, kept[0], running)
                 of_wanted = iter(torch.autograd.grad(y, wanted, g, create_graph=twice))
             found = [next(of_wanted) if need else None for need in needed]
         else:
-            found = cpu_kernel.norm_act_backward(g, args, kept, ctx.norm, ctx.act, needed[0])
+            found = ctx.kernel.norm_act_backward(g, args, kept, ctx.norm, ctx.act, needed[0])
             found = [grad if need else None for grad, need in zip(found, needed, strict=True)]
-        return *found, None, None
+        return *found, None, None, None

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ def backward(
         ``torch.empty_like(x)``, and those of ``p1``, ``p2`` and ``beta``, of their shapes and
         dtypes. None for a number and for what is not needed.
     """
-    params = (p1, p2, beta)
+    params: tuple[Any, ...] = (p1, p2, beta)
     needs = [need and isinstance(p, Tensor) for need, p in zip(needed[1:], params, strict=True)]
     dx = torch.empty_like(x)
     if x.numel() == 0:
@@ -132,11 +132,11 @@ def backward(
         return dx if needed[0] else None, *zeros
     adjacent = channels_adjacent(dx)
     if adjacent is None:
-        found, *grads = backward(g, x.contiguous(), *params, needed)
-        return dx.copy_(found) if needed[0] else None, *grads
+        found, *grads = backward(g, x.contiguous(), p1, p2, beta, needed)
+        return None if found is None else dx.copy_(found), *grads
     tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
     if tiling is None:
-        return plain_kernel.backward(g, x, *params, needed)
+        return plain_kernel.backward(g, x, p1, p2, beta, needed)
     rows = tiling.grid[0] * tiling.grid[2]
     sums = None
     if any(needs):
@@ -149,11 +149,11 @@ def backward(
             *tiling.sizes, **tiling.constants, numbers=numbers, need_dx=needed[0],
             **dict(zip(('need_p1', 'need_p2', 'need_beta'), needs, strict=True)),
         )  # fmt: skip
-    found = iter(() if sums is None else _add_up(sums, tiling, needs[2]))
-    grads = (
-        next(found).view_as(p) if need else None for p, need in zip(params, needs, strict=True)
+    totals = iter(() if sums is None else _add_up(sums, tiling, needs[2]))
+    of_params = (
+        next(totals).view_as(p) if need else None for p, need in zip(params, needs, strict=True)
     )
-    return dx if needed[0] else None, *grads
+    return dx if needed[0] else None, *of_params
 
 
 def _add_up(sums: Tensor, tiling: 'Tiling', need_beta: bool) -> list[Tensor]:

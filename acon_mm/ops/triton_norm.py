@@ -80,12 +80,12 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
 
 def norm_act_backward(
     g: Tensor,
-    args: Sequence[Tensor | float | None],
-    kept: Sequence[Tensor],
+    args: Sequence[Any],
+    kept: Sequence[Any],
     norm: Any,
     act: Any,
     with_dx: bool,
-) -> list[Tensor | None]:
+) -> list[Any]:
     """Compute the gradients of ``args``.
 
     Args:
@@ -113,7 +113,8 @@ def norm_act_backward(
     use_batch_stats = bool(norm and norm.batch)
     stats, *kept = kept
     dm_of = _META.get(act.kind, 0)
-    centred, mean = (kept.pop(0), kept.pop(0)) if dm_of else (None, None)
+    centred: Any = kept.pop(0) if dm_of else None
+    mean: Any = kept.pop(0) if dm_of else None
     beta = kept[:1] if dm_of else []
     arguments, constants = _of_lines(x, norm, act.kind, [*params, *beta], stats)
     tiling = _tile(x, act.kind)
@@ -125,21 +126,32 @@ def norm_act_backward(
     )
     with torch.cuda.device_of(x):
         sums = _take_sums(g, x, dx, arguments, constants, tiling, at_once, **need)
-        dm, of_layers = None, [None] * len(layers)
-        du, first_weight = None, None
+        of_layers: list[Any] = [None] * len(layers)
+        dm = du = first_weight = None
         if act.kind == 'channel_wise':
-            beta, hidden, last = kept[0], kept[1:4], kept[4:]
+            beta, (normal_1, inverse_1, hidden), (normal_2, inverse_2) = (
+                kept[0],
+                kept[1:4],
+                kept[4:],
+            )
             du_2, *of_last = _layer_backward(
                 layers[4:],
-                hidden[2],
-                *last,
+                hidden,
+                normal_2,
+                inverse_2,
                 act.batch,
                 sums=sums,
                 beta=beta,
                 splits=tiling.grid[0],
             )
             du, *of_first = _layer_backward(
-                layers[:4], mean, *hidden[:2], act.batch, next_du=du_2, next_weight=layers[4]
+                layers[:4],
+                mean,
+                normal_1,
+                inverse_1,
+                act.batch,
+                next_du=du_2,
+                next_weight=layers[4],
             )
             of_layers = [*of_first, *of_last]
             dm, first_weight = stats.new_empty(samples, channels), _flat(layers[0])
@@ -148,7 +160,8 @@ def norm_act_backward(
             device_code().sum_backward[(samples,)](
                 sums, kept[0], dm, channels, tiling.grid[0], block_channels=256
             )
-        grads = coefficients = None
+        grads: Any = None
+        coefficients = None
         if sums is not None:
             grads = stats.new_empty(5, channels)
             coefficients = stats.new_empty(2, channels) if use_batch_stats else None
@@ -289,7 +302,7 @@ def device_code() -> ModuleType:
     return import_module('.triton_norm_device', __package__)
 
 
-def _tile(x: Tensor, kind: str) -> Tiling | None:
+def _tile(x: Tensor, kind: str) -> Any:  # a Tiling, or None where can_compute() is False
     adjacent = bool(channels_adjacent(x))
     return tile(x.shape, x.element_size(), adjacent, kind not in _META, side_by_side=False)
 
@@ -308,7 +321,7 @@ def _of_lines(
     x: Tensor, norm: Any, kind: str, params: Sequence[Tensor | float], stats: Tensor
 ) -> tuple[list[Tensor | float | None], dict[str, Any]]:
     """Return what lines have: the arguments for the kernels of the passes, and their constants."""
-    params, numbers = passed(params, x) if params else ([None] * 3, 0)
+    given, numbers = passed(params, x) if params else ([None] * 3, 0)
     affine = norm is not None and norm.weight is not None
     of_norm = [t.contiguous() for t in norm[:2]] if affine else [None, None]
     constants = dict(
@@ -319,7 +332,7 @@ def _of_lines(
         affine=affine,
         **_layout(_tile(x, kind)),
     )
-    return [stats, *of_norm, *params], constants
+    return [stats, *of_norm, *given], constants
 
 
 def _flat(weight: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 from snakemake.utils import update_config
 
-from acon_mm.analysis.marks import write_between_marks
+from acon_mm.analysis.marks import replace_between
 from acon_mm.errors import UserError, report_user_errors
 from grid import Grid
 
@@ -169,12 +169,15 @@ def main() -> None:
         for key, _, value in (pair.partition('=') for pair in args.config):
             update_config(config, {key: yaml.safe_load(value)})
         grid = Grid(config)
+        if args.out and not args.out.is_file():
+            raise UserError(f'--out names {str(args.out)!r}, which is no file')
         if not args.out:
             print(format_report(grid, args.format))
             return
         command = shlex.join(['python', 'tools/transfer/report.py', *sys.argv[1:]])
         text = f'- Command: `{command}`\n\n{format_report(grid, "markdown")}'
-        write_between_marks(args.out, args.mark, text)
+        old = args.out.read_text(encoding='utf-8')
+        args.out.write_text(replace_between(old, args.mark, text), encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """The unit the lightweight networks are made of: convolution, norm, activation."""
 
+import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
@@ -63,11 +64,14 @@ class ConvNormAct(nn.Module):
             self.activate = build_activation(act_cfg, out_channels, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, *others = self.children()
-        x = conv(x)
-        if len(others) == 2:
-            norm, act = others
-            return norm_act(norm, act, x)
-        for layer in others:
-            x = layer(x)
-        return x
+        if torch.jit.is_scripting():
+            for layer in self.children():
+                x = layer(x)
+            return x
+        else:  # what follows a return would be scripted as well
+            conv, *others = self.children()
+            x = conv(x)
+            if len(others) == 2:
+                norm, act = others
+                return norm_act(norm, act, x)
+            return others[0](x) if others else x

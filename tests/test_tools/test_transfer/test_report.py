@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from acon_mm.errors import UserError
-from report import format_report, main, paired_difference, write_between_marks
+from report import format_report, main, paired_difference
 
 FOUND = {
     'classify': {'relu': {0: 20.0, 1: 21.0, 2: 19.0}, 'acon': {0: 18.0, 1: 19.25, 2: 16.75}},
@@ -99,7 +98,7 @@ def test_any_rows_can_be_the_baselines(grid):
     assert (relu[5], relu[7], acon[5], acon[7]) == ('–', '+2.00', '-2.00', '–')
 
 
-def test_the_command_writes_between_the_marks_of_a_file(project, monkeypatch):
+def test_the_command_writes_between_the_marks_of_a_file(project, monkeypatch, capsys):
     report = project / 'report.md'
     report.write_text('# Before\n\n<!-- mine -->\nold\n<!-- end of mine -->\nafter\n')
     options = ['--config', 'rows=[acon]', 'seeds=[4]', '--out', 'report.md', '--mark', 'mine']
@@ -111,5 +110,8 @@ def test_the_command_writes_between_the_marks_of_a_file(project, monkeypatch):
     assert 'old' not in text
     assert cells(text, '**classify**')[2][:2] == ['ACON', '–']
     assert '0 of 4 steps are finished.' in text
-    with pytest.raises(UserError, match='must stand in the text once'):
-        write_between_marks(report, 'other', '')
+    monkeypatch.setattr(sys, 'argv', ['report.py', 'grid.yaml', *options[:-1], 'other'])
+    with pytest.raises(SystemExit):
+        main()
+    assert 'must stand in the text once' in capsys.readouterr().err
+    assert report.read_text() == text

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from acon_mm.apis.config import load_config
+from acon_mm.apis.config import load_config, require_keys
 from acon_mm.errors import UserError
 from acon_mm.models import activations
 
@@ -104,8 +104,7 @@ def count_config(
             image of that size.
     """
     cfg = load_config(config)
-    if not cfg.get('model'):
-        raise UserError(f'config {cfg.filename} has no model; give a config outside _base_')
+    require_keys(cfg, 'model')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model = MODELS.build(cfg.model)
     try:

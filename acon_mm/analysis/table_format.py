@@ -1,10 +1,10 @@
 """Write tables of the paper as text, Markdown or JSON, and into READMEs."""
 
 import json
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import PurePosixPath
 
 from acon_mm.errors import UserError
 
@@ -43,7 +43,7 @@ def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') 
             parts += [head, markdown_table(header, rows, 'simple'), *_notes(table, '*')]
         else:
             for row, cells in zip(table.rows, rows, strict=True):
-                cells[0] = f'[{row.model}]({_relative(row.config, base)})'
+                cells[0] = f'[{row.model}]({posixpath.relpath(row.config, base)})'
             parts += [f'**{head}**', markdown_table(header, rows), *_notes(table, r'\*')]
     return '\n\n'.join(parts)
 
@@ -79,15 +79,6 @@ def _as_json(table: Table) -> dict:
         for row in table.rows
     ]
     return asdict(table) | {'rows': rows}
-
-
-def _relative(config: str, base: str) -> str:
-    # Not os.path.relpath: the link is the same on every machine.
-    path, start = PurePosixPath(config).parts, PurePosixPath(base).parts
-    shared = 0
-    while shared < min(len(path), len(start)) and path[shared] == start[shared]:
-        shared += 1
-    return '/'.join(['..'] * (len(start) - shared) + list(path[shared:]))
 
 
 def _cells(table: Table) -> tuple[list[str], list[list[str]]]:

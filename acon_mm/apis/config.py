@@ -55,6 +55,16 @@ def load_config(
     return cfg
 
 
+def require_keys(cfg: Config, *keys: str) -> None:
+    """Raise a :class:`UserError` that names the keys which a config lacks or leaves empty."""
+    missing = [key for key in keys if not cfg.get(key)]
+    if missing:
+        raise UserError(
+            f'config {cfg.filename} has no {", ".join(missing)}, which this run needs; give a '
+            'config from configs/, outside _base_'
+        )
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that ``cfg.runner_type`` names, mmengine's ``Runner`` by default.
 

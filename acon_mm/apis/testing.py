@@ -9,7 +9,7 @@ from acon_mm.engine.data_check import check_data
 from acon_mm.engine.launch import prepare_launch
 from acon_mm.errors import UserError
 
-from .config import build_runner, load_config
+from .config import build_runner, load_config, require_keys
 from .tta import use_tta
 from .visualization import draw_predictions
 
@@ -51,7 +51,7 @@ def test(
         UserError: If the config, an argument, the checkpoint or the data does not allow the run.
     """
     cfg = load_config(config, cfg_options, work_dir)
-    _check_testable(cfg)
+    require_keys(cfg, 'model', 'test_dataloader', 'test_evaluator')
     cfg.load_from, cfg.resume = _existing(checkpoint), False
     if out is not None:
         _dump_predictions(cfg, _writable(out))
@@ -62,15 +62,6 @@ def test(
     check_data(cfg, ('test',))
     prepare_launch(cfg, launcher)
     return build_runner(cfg).test()
-
-
-def _check_testable(cfg: Config) -> None:
-    missing = [key for key in ('model', 'test_dataloader', 'test_evaluator') if not cfg.get(key)]
-    if missing:
-        raise UserError(
-            f'config {cfg.filename} has no {", ".join(missing)} and cannot be tested; give a '
-            'config from configs/, outside _base_'
-        )
 
 
 def _existing(checkpoint: str | os.PathLike) -> str:

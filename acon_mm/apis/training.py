@@ -12,7 +12,7 @@ from acon_mm.engine.launch import prepare_launch
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
-from .config import build_runner, load_config
+from .config import build_runner, load_config, require_keys
 
 # The devices that mmengine's AmpOptimWrapper accepts.
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -51,7 +51,7 @@ def train(
             that does not fit the model.
     """
     cfg = load_config(config, cfg_options, work_dir)
-    _check_trainable(cfg)
+    require_keys(cfg, 'model', 'train_dataloader', 'train_cfg')
     if resume:
         _resume(cfg, resume)
     if amp:
@@ -64,15 +64,6 @@ def train(
     runner = build_runner(cfg)
     runner.train()
     return runner
-
-
-def _check_trainable(cfg: Config) -> None:
-    missing = [key for key in ('model', 'train_dataloader', 'train_cfg') if not cfg.get(key)]
-    if missing:
-        raise UserError(
-            f'config {cfg.filename} has no {", ".join(missing)} and cannot be trained; give a '
-            'config from configs/, outside _base_'
-        )
 
 
 def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:

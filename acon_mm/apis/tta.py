@@ -13,15 +13,6 @@ _DETECTOR = {
     'type': 'mmengine.DetTTAModel',
     'tta_cfg': {'nms': {'type': 'nms', 'iou_threshold': 0.5}, 'max_per_img': 100},
 }
-_META_KEYS = (
-    'img_id',
-    'img_path',
-    'ori_shape',
-    'img_shape',
-    'scale_factor',
-    'flip',
-    'flip_direction',
-)
 
 
 def use_tta(cfg: Config) -> None:
@@ -59,5 +50,6 @@ def _innermost(dataset: ConfigDict) -> Iterator[ConfigDict]:
 def _with_flip(pipeline: list) -> list:
     """Replace the packing at the end of a detector's pipeline by packing both views."""
     views = [{'type': 'mmdet.RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
-    pack = {'type': 'mmdet.PackDetInputs', 'meta_keys': _META_KEYS}
+    # Its default keys have the flip, those of a test pipeline do not.
+    pack = {'type': 'mmdet.PackDetInputs'}
     return [*pipeline[:-1], {'type': 'mmcv.TestTimeAug', 'transforms': [views, [pack]]}]

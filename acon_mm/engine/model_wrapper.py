@@ -32,7 +32,7 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
         output_device: int | None = None,
         **kwargs: Any,
     ) -> None:
-        synced = count_sync_batchnorm(module)
+        synced = sum(map(is_sync_batchnorm, module.modules()))
         if synced:
             print_log(
                 f'{synced} SyncBatchNorm layers are replaced by batch norm, because '
@@ -43,11 +43,6 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
             )
             module = revert_sync_batchnorm(module)
         super().__init__(module, device_ids=None, **kwargs)
-
-
-def count_sync_batchnorm(module: nn.Module) -> int:
-    """Return how many layers are ``nn.SyncBatchNorm`` or mmcv's synchronised batch norm."""
-    return sum(is_sync_batchnorm(layer) for layer in module.modules())
 
 
 def is_sync_batchnorm(layer: nn.Module) -> bool:

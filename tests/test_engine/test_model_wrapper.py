@@ -6,7 +6,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 
 from acon_mm.engine import model_wrapper
-from acon_mm.engine.model_wrapper import CPUDistributedDataParallel, count_sync_batchnorm
+from acon_mm.engine.model_wrapper import CPUDistributedDataParallel, is_sync_batchnorm
 
 
 class Net(BaseModel):
@@ -29,9 +29,9 @@ def group(one_process):
 def test_sync_batchnorm_is_swapped_and_keeps_its_weights():
     net = Net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert count_sync_batchnorm(net) == 2
+    assert sum(map(is_sync_batchnorm, net.modules())) == 2
     wrapped = CPUDistributedDataParallel(net, device_ids=[0])
-    assert count_sync_batchnorm(wrapped) == 0
+    assert not any(map(is_sync_batchnorm, wrapped.modules()))
     assert isinstance(wrapped.module.layers[1], nn.modules.batchnorm._BatchNorm)
     after = wrapped.module.state_dict()
     assert after.keys() == before.keys()

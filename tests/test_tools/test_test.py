@@ -1,5 +1,6 @@
 import pytest
 from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 
 from acon_mm import apis
@@ -124,7 +125,7 @@ def test_detectors_without_their_own_augmentation_are_flipped(config, built):
     assert built[0].model.type == 'mmengine.DetTTAModel'
     pipeline = built[0].test_dataloader.dataset.pipeline
     assert [step.type for step in pipeline] == ['Load', 'mmcv.TestTimeAug']
-    assert 'flip' in pipeline[1].transforms[1][0].meta_keys
+    assert 'flip' in TRANSFORMS.build(pipeline[1].transforms[1][0]).meta_keys
 
 
 def test_a_config_that_cannot_be_tested_is_refused(config, tmp_path):

@@ -58,7 +58,7 @@ def test_a_new_network_normalises_with_the_statistics_of_its_images():
     assert model.training
 
 
-@pytest.mark.parametrize(('name', 'more'), [('silu', 1), ('published_aconc', 4), ('aconc', 1)])
+@pytest.mark.parametrize(('name', 'more'), [('silu', 0), ('published_aconc', 4), ('aconc', 0)])
 def test_a_bottleneck_saves_so_many_maps_more_than_with_relu(name, more):
     network = RESNET._replace(batch_size=1, image_size=64)
     x = torch.rand(1, 256, 16, 16, requires_grad=True)
@@ -68,5 +68,5 @@ def test_a_bottleneck_saves_so_many_maps_more_than_with_relu(name, more):
         return saved_bytes(lambda: block(x), block)
 
     maps = 64 * 16 * 16 * 4  # one activation of 64 channels is replaced
-    parameters = 3 * 64 * 4  # that an operator may save a copy of
-    assert 0 <= saved(name) - saved('relu') - more * maps <= parameters
+    parameters = 3 * 64 * 4  # an operator may save a copy of them, or statistics
+    assert abs(saved(name) - saved('relu') - more * maps) <= parameters

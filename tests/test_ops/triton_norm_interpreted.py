@@ -3,45 +3,16 @@
 What they compute is compared with torch's operations in float64.
 """
 
-from typing import Any, NamedTuple
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from acon_mm.ops import triton_kernel, triton_norm
+from acon_mm.ops import norm_act, triton_kernel, triton_norm
+from acon_mm.ops.norm_act import Activation, Norm, NormedLayer
 
 KINDS = ['relu', 'acon', 'channel_wise', 'layer_wise']
 EPS = 1e-5
-
-
-class Norm(NamedTuple):
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    momentum: float
-    eps: float
-    batch: bool
-
-
-class Layer(NamedTuple):
-    weight: Tensor
-    bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-    momentum: float
-    eps: float
-
-
-class Activation(NamedTuple):
-    kind: str
-    params: Any = ()
-    layers: Any = ()
-    batch: bool = False
 
 
 def channels_last(x):
@@ -63,7 +34,7 @@ def draw(shape, kind, dtype=torch.float32, layout='contiguous', batch=True, inne
     norm = Norm(*torch.randn(2, c, dtype=wide), *statistics(c, wide), 0.1, EPS, batch)
     params = list(torch.randn({'relu': 0, 'acon': 3}.get(kind, 2), c, dtype=wide))
     layers = [
-        Layer(
+        NormedLayer(
             torch.randn(o, i, 1, 1) / i**0.5, *torch.randn(3, o), *statistics(o, wide), 0.2, 1e-3
         )
         for i, o in ((c, hidden), (hidden, c))
@@ -270,3 +241,33 @@ def test_more_samples_than_a_program_holds_and_too_large_grids_are_refused(monke
     triton_kernel.tile.cache_clear()
     assert not triton_norm.can_compute(x, 'layer_wise')
     triton_kernel.tile.cache_clear()
+
+
+@pytest.mark.parametrize('numbers', [False, True], ids=['tensors', 'numbers'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_autograd_function_runs_these_kernels(kind, numbers, monkeypatch):
+    monkeypatch.setattr(norm_act, 'choose_kernel', lambda x: triton_kernel)
+    g, x, norm, act = draw((6, 8, 5, 7), kind)
+    if numbers and kind == 'acon':
+        act = act._replace(params=(1.0, 0.0, act.params[2]))
+    args = [
+        a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in arguments(x, norm, act)
+    ]
+    leaves = [a.detach().double().requires_grad_() if isinstance(a, Tensor) else a for a in args]
+    expected = by_torch(leaves, norm, act)
+    params, layers = args[3 : 3 + len(act.params)], args[3 + len(act.params) :]
+    act = act._replace(
+        params=params,
+        layers=[
+            NormedLayer(*layers[4 * i : 4 * i + 4], *layer[4:])
+            for i, layer in enumerate(act.layers)
+        ],
+    )
+    norm = norm._replace(weight=args[1], bias=args[2])
+    assert norm_act.can_compute_norm_act(args[0], norm, act)
+    y = norm_act.norm_act(args[0], norm, act)
+    close(y.detach(), expected.detach(), 1e-5)
+    wanted = [[a for a in some if isinstance(a, Tensor)] for some in (args, leaves)]
+    found = torch.autograd.grad(y, wanted[0], g)
+    for grad, of_torch in zip(found, torch.autograd.grad(expected, wanted[1], g), strict=True):
+        close(grad, of_torch, 1e-4)

@@ -29,6 +29,7 @@ from measuring import (
 
 # By the name of the activation; None is the network's own.
 ACT_CFGS = {
+    'relu_apart': None,
     'relu': None,
     'silu': dict(type='SiLU', inplace=False),  # in place it would copy its input
     'published_aconc': dict(type=PublishedAconC),
@@ -41,6 +42,10 @@ WITH_REDUCTION = ('published_metaacon', 'metaacon')
 # Steps this small leave the network what it is, however many of them are timed: the gradients of
 # an untrained RetinaNet have norms of 1e6.
 LR, MOMENTUM = 1e-12, 0.9
+
+
+class ReLUApart(nn.ReLU):
+    """ReLU that is called after the norm, as in mmpretrain's networks: ``norm_act`` knows ReLU."""
 
 
 class Network(NamedTuple):
@@ -81,6 +86,9 @@ def build_network(network: Network, name: str, device: str = 'cpu') -> tuple[Bas
         backbone['act_cfg']['reduction'] = network.reduction
     torch.manual_seed(0)
     model = get_model(network.model, backbone=backbone).to(device)
+    for module in model.modules():
+        if name == 'relu_apart' and type(module) is nn.ReLU:
+            module.__class__ = ReLUApart
     size = (network.image_size, network.image_size)
     batch = random_batch(model.cfg.default_scope, size, network.batch_size)
     batch = model.data_preprocessor(batch, training=True)

@@ -37,7 +37,7 @@ struct pybind11::detail::type_caster<acon_mm::Parameter> {
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("torch_version") = TORCH_VERSION;
-  m.attr("interface") = 4;  // see cpu_kernel.py
+  m.attr("interface") = 5;  // see cpu_kernel.py
   m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
   m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
   m.def("apply", &acon_mm::apply, py::call_guard<py::gil_scoped_release>());

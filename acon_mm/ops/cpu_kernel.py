@@ -136,9 +136,11 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
     momenta, eps = (
         zip(*(layer[6:] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
     )
-    of_batch = (norm.batch, norm.momentum, norm.eps) if norm else (False, 0, 0)
+    of_batch = (norm.use_batch_stats, norm.momentum, norm.eps) if norm else (False, 0, 0)
     kind = KINDS.index(act.kind)
-    return _module.norm_act_forward(x, of_norm, *of_batch, kind, tensors, act.batch, momenta, eps)
+    return _module.norm_act_forward(
+        x, of_norm, *of_batch, kind, tensors, act.use_batch_stats, momenta, eps
+    )
 
 
 def norm_act_backward(
@@ -173,11 +175,11 @@ def norm_act_backward(
         g,
         x,
         of_norm,
-        bool(norm and norm.batch),
+        bool(norm and norm.use_batch_stats),
         KINDS.index(act.kind),
         tensors,
         kept,
-        act.batch,
+        act.use_batch_stats,
         with_dx,
     )
     of_rest = zip(found[3:], rest[2:], strict=True)

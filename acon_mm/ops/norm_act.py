@@ -25,12 +25,12 @@ class Norm(NamedTuple):
     Attributes:
         weight: Of shape ``(C,)``, or None for ones.
         bias: Of shape ``(C,)``, or None for zeros.
-        running_mean: Of shape ``(C,)``, updated in place by a batch; None if ``batch`` and there
-            is none to update.
+        running_mean: Of shape ``(C,)``, updated in place by a batch; None if ``use_batch_stats``
+            and there is none to update.
         running_var: The running variance, likewise.
         momentum: The weight of the latest batch in them.
         eps: What is added to the variance.
-        batch: Whether to take the statistics of the batch.
+        use_batch_stats: Whether to take the statistics of the batch.
     """
 
     weight: Tensor | None
@@ -39,7 +39,7 @@ class Norm(NamedTuple):
     running_var: Tensor | None
     momentum: float
     eps: float
-    batch: bool
+    use_batch_stats: bool
 
 
 class NormedLayer(NamedTuple):
@@ -75,13 +75,14 @@ class Activation(NamedTuple):
         params: ``p1`` and ``p2`` and, of ``'acon'``, ``beta``: numbers or tensors of shape
             ``(C,)``. None of them for ``'relu'``.
         layers: The two layers of the channel-wise switching factor.
-        batch: Whether their norms take the statistics of the batch and update the running ones.
+        use_batch_stats: Whether their norms take the statistics of the batch and update the
+            running ones.
     """
 
     kind: str
     params: Sequence[Tensor | float] = ()
     layers: Sequence[NormedLayer] = ()
-    batch: bool = False
+    use_batch_stats: bool = False
 
 
 KERNELS = {cpu_kernel: cpu_kernel, triton_kernel: triton_norm}
@@ -115,9 +116,9 @@ def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
     if kernel is None or not kernel.can_compute(x, act.kind):
         return False
     # Batches of one value or sample have no variance: torch refuses them.
-    if norm is not None and norm.batch and x.numel() == x.size(1):
+    if norm is not None and norm.use_batch_stats and x.numel() == x.size(1):
         return False
-    if act.batch and x.size(0) == 1:
+    if act.use_batch_stats and x.size(0) == 1:
         return False
     of_channels = [t for t in (*(norm or ())[:4], *act.params) if isinstance(t, Tensor)]
     of_layers = [t for layer in act.layers for t in layer[:6]]
@@ -160,7 +161,7 @@ def _formula(
     x, weight, bias, *rest = args
     params, layers = rest[: len(act.params)], rest[len(act.params) :]
     y = x.to(compute_dtype(x))
-    if norm is not None and norm.batch:
+    if norm is not None and norm.use_batch_stats:
         y = F.batch_norm(y, None, None, weight, bias, True, 0.0, norm.eps)
     elif norm is not None:
         of_norm = stats[0].to(y), stats[1].pow(-2).to(y)
@@ -175,7 +176,9 @@ def _formula(
             weight, bias, scale, shift = layers[4 * i : 4 * i + 4]
             mean, var = running[2 * i : 2 * i + 2] or (None, None)
             hidden = F.linear(hidden, weight.flatten(1), bias)
-            hidden = F.batch_norm(hidden, mean, var, scale, shift, act.batch, eps=layer.eps)
+            hidden = F.batch_norm(
+                hidden, mean, var, scale, shift, act.use_batch_stats, eps=layer.eps
+            )
         params.append(torch.sigmoid(hidden))
     return acon_formula(y, *params).to(x.dtype)
 
@@ -186,7 +189,9 @@ class _NormAct(torch.autograd.Function):
         *tensors, norm, act, kernel = args
         y, *kept = kernel.norm_act_forward(tensors[0], norm, act)
         # Cloned: batches may go on to change them before the backward pass.
-        running = [t.clone() for layer in act.layers for t in layer[4:6] if not act.batch]
+        running = [
+            t.clone() for layer in act.layers for t in layer[4:6] if not act.use_batch_stats
+        ]
         ctx.norm = norm and norm._replace(running_mean=None, running_var=None)
         ctx.act, ctx.counts, ctx.kernel = act, (len(tensors), len(running)), kernel
         ctx.save_for_backward(*tensors, *running, *kept)

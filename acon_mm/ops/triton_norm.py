@@ -57,14 +57,14 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
     x = packed(x, y)
     meta = act.kind in _META
     sums = None
-    if meta or norm.batch:
+    if meta or norm.use_batch_stats:
         sums = take_statistics(x, act.kind)
     with torch.cuda.device_of(x):
         stats, *means = _finish_statistics(x, sums, norm, act.kind)
         params, kept = list(act.params), []
         if act.kind == 'channel_wise':
-            hidden = _layer_forward(means[1], act.layers[0], act.batch, False)
-            last = _layer_forward(hidden[2], act.layers[1], act.batch, True)
+            hidden = _layer_forward(means[1], act.layers[0], act.use_batch_stats, False)
+            last = _layer_forward(hidden[2], act.layers[1], act.use_batch_stats, True)
             params.append(last[2])
             kept = [last[2], *hidden, *last[:2]]
         elif act.kind == 'layer_wise':
@@ -110,7 +110,7 @@ def norm_act_backward(
     samples, channels = x.shape[:2]
     params, layers = rest[: len(act.params)], rest[len(act.params) :]
     norm = norm and norm._replace(weight=weight, bias=bias)
-    use_batch_stats = bool(norm and norm.batch)
+    use_batch_stats = bool(norm and norm.use_batch_stats)
     stats, *kept = kept
     dm_of = _META.get(act.kind, 0)
     centred: Any = kept.pop(0) if dm_of else None
@@ -139,7 +139,7 @@ def norm_act_backward(
                 hidden,
                 normal_2,
                 inverse_2,
-                act.batch,
+                act.use_batch_stats,
                 sums=sums,
                 beta=beta,
                 splits=tiling.grid[0],
@@ -149,7 +149,7 @@ def norm_act_backward(
                 mean,
                 normal_1,
                 inverse_1,
-                act.batch,
+                act.use_batch_stats,
                 next_du=du_2,
                 next_weight=layers[4],
             )

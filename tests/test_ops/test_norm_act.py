@@ -67,7 +67,9 @@ def one_after_the_other(x, norm, act):
     def per_channel(t):
         return t.view(1, -1, *(1 for _ in x.shape[2:]))
 
-    y = F.batch_norm(x, *norm[2:4], norm.weight, norm.bias, norm.batch, norm.momentum, norm.eps)
+    y = F.batch_norm(
+        x, *norm[2:4], norm.weight, norm.bias, norm.use_batch_stats, norm.momentum, norm.eps
+    )
     if act.kind == 'relu':
         return torch.relu(y)
     p1, p2 = map(per_channel, act.params[:2])
@@ -81,7 +83,9 @@ def one_after_the_other(x, norm, act):
             hidden = hidden @ layer.weight.flatten(1).T + layer.bias
             affine = layer.norm_weight, layer.norm_bias
             running = layer.running_mean, layer.running_var
-            hidden = F.batch_norm(hidden, *running, *affine, act.batch, layer.momentum, layer.eps)
+            hidden = F.batch_norm(
+                hidden, *running, *affine, act.use_batch_stats, layer.momentum, layer.eps
+            )
         beta = torch.sigmoid(hidden).view(*hidden.shape, *(1 for _ in x.shape[2:]))
     return (p1 - p2) * y * torch.sigmoid(beta * (p1 - p2) * y) + p2 * y
 

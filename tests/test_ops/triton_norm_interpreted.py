@@ -58,8 +58,8 @@ def by_torch(args, norm, act):
     y, weight, bias, *rest = args
     params, layers = rest[: len(act.params)], rest[len(act.params) :]
     if norm:
-        running = (None, None) if norm.batch else (t.double() for t in norm[2:4])
-        y = F.batch_norm(y, *running, weight, bias, norm.batch, 0.0, norm.eps)
+        running = (None, None) if norm.use_batch_stats else (t.double() for t in norm[2:4])
+        y = F.batch_norm(y, *running, weight, bias, norm.use_batch_stats, 0.0, norm.eps)
     if act.kind == 'relu':
         return torch.relu(y)
     ones = (1,) * (y.dim() - 2)
@@ -70,9 +70,9 @@ def by_torch(args, norm, act):
     if act.kind == 'channel_wise':
         for i, layer in enumerate(act.layers):
             weight, bias, *of_norm = layers[4 * i : 4 * i + 4]
-            running = (None, None) if act.batch else (t.double() for t in layer[4:6])
+            running = (None, None) if act.use_batch_stats else (t.double() for t in layer[4:6])
             means = F.linear(means, weight.flatten(1), bias)
-            means = F.batch_norm(means, *running, *of_norm, act.batch, 0.0, layer.eps)
+            means = F.batch_norm(means, *running, *of_norm, act.use_batch_stats, 0.0, layer.eps)
         beta = [torch.sigmoid(means).view(*means.shape, *ones)]
     d = p1 - p2
     return y * (d * torch.sigmoid(beta[0] * d * y) + p2)

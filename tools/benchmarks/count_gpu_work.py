@@ -31,6 +31,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from acon_mm.ops import triton_kernel, triton_norm
+from acon_mm.ops.norm_act import Activation, Norm, NormedLayer
 
 SHAPES = [(64, 64, 112, 112), (64, 256, 56, 56), (256, 116, 14, 14), (64, 2048, 7, 7)]
 NAMES = {
@@ -231,40 +232,6 @@ def acon(x: Tensor, *params: Tensor | float) -> tuple[Work, Work]:
     return forward[0], backward[0]
 
 
-class Norm(NamedTuple):
-    """As in ``acon_mm.ops.norm_act``."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_var: Tensor
-    momentum: float
-    eps: float
-    batch: bool
-
-
-class Layer(NamedTuple):
-    """As in ``acon_mm.ops.norm_act``."""
-
-    weight: Tensor
-    bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-    momentum: float
-    eps: float
-
-
-class Activation(NamedTuple):
-    """As in ``acon_mm.ops.norm_act``."""
-
-    kind: str
-    params: tuple[Tensor | float, ...] = ()
-    layers: tuple[Layer, ...] = ()
-    batch: bool = False
-
-
 def norm_and(kind: str, x: Tensor, batch: bool = True) -> tuple[Work, Work]:
     """Return the work of a batch norm and an activation, forward and backward.
 
@@ -285,7 +252,7 @@ def norm_and(kind: str, x: Tensor, batch: bool = True) -> tuple[Work, Work]:
     layers = ()
     if kind == 'channel_wise':
         layers = tuple(
-            Layer(new(o, i), *(new(o) for _ in range(5)), 0.1, 1e-5)
+            NormedLayer(new(o, i), *(new(o) for _ in range(5)), 0.1, 1e-5)
             for i, o in ((channels, hidden), (hidden, channels))
         )
     act = Activation(kind, params, layers, batch)

@@ -39,7 +39,7 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
         of_norm, of_act = _describe_norm(norm), _describe_activation(act)
         if of_norm and of_act and can_compute_norm_act(x, of_norm, of_act):
             _count_batch(norm)
-            if of_act.batch:
+            if of_act.use_batch_stats:
                 for part in ('bn1', 'bn2'):
                     _count_batch(getattr(act, part))
             return fused_norm_act(x, of_norm, of_act)
@@ -59,13 +59,15 @@ def _describe_norm(norm: Any) -> Norm | None:
         return None
     # As the forward method of torch's batch norm.
     tracks = norm.training and norm.track_running_stats
-    batch = norm.training or norm.running_mean is None
-    mean, var = (norm.running_mean, norm.running_var) if tracks or not batch else (None, None)
+    use_batch_stats = norm.training or norm.running_mean is None
+    mean, var = (
+        (norm.running_mean, norm.running_var) if tracks or not use_batch_stats else (None, None)
+    )
     momentum = norm.momentum
     if momentum is None:  # the average of all batches
         count = norm.num_batches_tracked
         momentum = 1 / (count.item() + 1) if tracks and count is not None else 0.0
-    return Norm(norm.weight, norm.bias, mean, var, momentum, norm.eps, batch)
+    return Norm(norm.weight, norm.bias, mean, var, momentum, norm.eps, use_batch_stats)
 
 
 def _count_batch(norm: Any) -> None:

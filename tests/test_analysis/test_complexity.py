@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from acon_mm.analysis import count_complexity, count_config
+from acon_mm.analysis.complexity import count_complexity, count_config
 from acon_mm.errors import UserError
 from acon_mm.models import AconC, AconFReLU, MetaAcon
 

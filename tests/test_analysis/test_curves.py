@@ -1,6 +1,6 @@
 import numpy as np
 
-from acon_mm.analysis import draw_curves
+from acon_mm.analysis.curves import draw_curves
 
 
 def lines(axes):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from acon_mm.analysis import Row, Table, fill_tables, format_tables, paper_table, paper_tables
+from acon_mm.analysis.paper_tables import Row, Table, paper_table, paper_tables
 from acon_mm.analysis.runs import measured_metrics
+from acon_mm.analysis.table_format import fill_tables, format_tables
 from acon_mm.errors import UserError
 
 NUMBERS = (2, 3, 4, 5, 6, 7, 8, 9, 10)

@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn.modules._functions import SyncBatchNorm as SyncBatchNormFunction
 
 from acon_mm import config_path
-from acon_mm.analysis import Cluster, Exchange, count_step, estimate_run
 from acon_mm.analysis.random_batch import random_batch, training_size
+from acon_mm.analysis.run_plan import Cluster, estimate_run
 from acon_mm.analysis.saved_memory import saved_bytes
-from acon_mm.analysis.training_step import bucket_bytes
+from acon_mm.analysis.training_step import Exchange, bucket_bytes, count_step
 from acon_mm.errors import UserError
 from acon_mm.models import MetaAcon
 

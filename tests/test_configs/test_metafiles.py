@@ -7,7 +7,8 @@ import pytest
 import yaml
 from mmengine.hub import get_config
 
-from acon_mm.analysis import count_config, fill_tables
+from acon_mm.analysis.complexity import count_config
+from acon_mm.analysis.table_format import fill_tables
 
 ROOT = Path(__file__).parents[2]
 METAFILES = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']

@@ -6,10 +6,10 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from acon_mm.models import MetaAcon
-from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
+from acon_mm.ops.norm_act import Activation, NormedLayer, may_compute_norm_act, norm_act
 
 needs_cpu_kernel = pytest.mark.skipif(
-    not can_compute_meta_acon(torch.ones(1, 1, 2, 2), torch.ones(1), torch.ones(1), ()),
+    not may_compute_norm_act(torch.ones(1, 1, 2, 2)),
     reason='the CPU kernel is not active, see acon_mm.ops.backend_report()',
 )
 
@@ -73,7 +73,7 @@ def test_fused_meta_acon_equals_its_parts(batch):
         for layer in layers
     ]
     params = [x, p1, p2, *layers[0][:4], *layers[1][:4]]
-    y = meta_acon(x, p1, p2, layers, batch)
+    y = norm_act(x, None, Activation('channel_wise', (p1, p2), layers, batch))
     expected = apart(x, p1, p2, twins, batch)
     torch.testing.assert_close(y, expected)
     g = torch.randn_like(y)
@@ -100,7 +100,7 @@ def test_fused_meta_acon_can_be_differentiated_twice(batch):
             layer._replace(**dict(zip(NormedLayer._fields[:4], part, strict=True)))
             for layer, part in zip(layers, (params[:4], params[4:]), strict=True)
         ]
-        return meta_acon(x, p1, p2, own, batch)
+        return norm_act(x, None, Activation('channel_wise', (p1, p2), own, batch))
 
     assert gradcheck(call, args, fast_mode=True)
     assert gradgradcheck(call, args, fast_mode=True)

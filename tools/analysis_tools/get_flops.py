@@ -9,7 +9,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from acon_mm.analysis import Complexity, count_config
+from acon_mm.analysis.complexity import Complexity, count_config
 from acon_mm.errors import report_user_errors
 
 

@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from acon_mm.analysis import fill_tables, format_tables, paper_table, paper_tables
+from acon_mm.analysis.paper_tables import paper_table, paper_tables
+from acon_mm.analysis.table_format import fill_tables, format_tables
 from acon_mm.errors import UserError, report_user_errors
 
 ROOT = Path(__file__).resolve().parents[2]

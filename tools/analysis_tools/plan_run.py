@@ -9,7 +9,8 @@ import json
 import math
 from dataclasses import asdict, fields
 
-from acon_mm.analysis import Cluster, Estimate, StepCounts, count_step, estimate_run
+from acon_mm.analysis.run_plan import Cluster, Estimate, estimate_run
+from acon_mm.analysis.training_step import StepCounts, count_step
 from acon_mm.apis.cli import CfgOptions
 from acon_mm.errors import report_user_errors
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from acon_mm.analysis import draw_curves
+from acon_mm.analysis.curves import draw_curves
 from acon_mm.errors import UserError
 
 

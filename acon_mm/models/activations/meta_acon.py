@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from acon_mm.ops import acon, spatial_mean, torch_private
-from acon_mm.ops.meta_acon import NormedLayer, can_compute_meta_acon, meta_acon
+from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 from acon_mm.registry import MODELS
 
 from .acon import TwoSlopeActivation
@@ -165,15 +165,15 @@ class MetaAcon(TwoSlopeActivation):
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
             layers = default_layers(self)
-            if layers is not None and can_compute_meta_acon(x, self.p1, self.p2, layers):
-                if not self.bn1.training:
-                    return meta_acon(x, self.p1, self.p2, layers, use_batch_stats=False)
-                if x.size(0) > 1:
-                    y = meta_acon(x, self.p1, self.p2, layers, use_batch_stats=True)
-                    # Batch norms by now, which their declared type does not say.
-                    self.bn1.num_batches_tracked.add_(1)  # type: ignore[operator]
-                    self.bn2.num_batches_tracked.add_(1)  # type: ignore[operator]
-                    return y
+            if layers is not None:
+                slopes = (self.p1, self.p2)
+                act = Activation('channel_wise', slopes, layers, self.bn1.training)
+                if can_compute_norm_act(x, None, act):
+                    if act.use_batch_stats:
+                        # Batch norms by now, which their declared type does not say.
+                        self.bn1.num_batches_tracked.add_(1)  # type: ignore[operator]
+                        self.bn2.num_batches_tracked.add_(1)  # type: ignore[operator]
+                    return norm_act(x, None, act)
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
     def fold(self) -> None:

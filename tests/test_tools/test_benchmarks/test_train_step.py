@@ -14,7 +14,7 @@ def test_steps_and_inferences_are_timed_and_the_published_formula_saves_most(cou
     names = ['relu', 'silu', 'published_aconc']
     medians, saved = measure_network(SMALL, names, rounds=2)
     assert medians == {name: {'step': 1, 'latency': 1} for name in names}
-    assert saved['relu'] < saved['silu'] < saved['published_aconc']
+    assert saved['relu'] <= saved['silu'] < saved['published_aconc']
 
 
 def test_a_step_moves_the_weights_and_leaves_no_gradients():

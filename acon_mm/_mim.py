@@ -49,9 +49,15 @@ def config_path(name: str) -> str:
 
         _base_ = [__import__('acon_mm').config_path('detection/retinanet_r50_metaacon.py')]
 
+    mmdet's and mmsegmentation's inferencers know the names of their own models alone; they take
+    the path::
+
+        DetInferencer(acon_mm.config_path('retinanet_r50_metaacon'), weights)
+
     Args:
         name: The path of the config below ``configs/``, such as
-            ``'detection/retinanet_r50_metaacon.py'``.
+            ``'detection/retinanet_r50_metaacon.py'``, or the name of a model, such as
+            ``'retinanet_r50_metaacon'``.
 
     Raises:
         FileNotFoundError: If there is no such config. The message names the nearest ones.
@@ -59,13 +65,21 @@ def config_path(name: str) -> str:
     path = CONFIG_ROOT / name
     if path.is_file():
         return str(path)
-    known = sorted(p.relative_to(CONFIG_ROOT).as_posix() for p in CONFIG_ROOT.rglob('*.py'))
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    models = named_configs()
+    if name in models:
+        return str(models[name])
+    files = [p.relative_to(CONFIG_ROOT).as_posix() for p in CONFIG_ROOT.rglob('*.py')]
+    near = get_close_matches(name, [*models, *sorted(files)], n=3, cutoff=0.5)
     if not near:
         hint = f'the configs lie below {CONFIG_ROOT}'
     else:
         hint = f'did you mean {" or ".join(map(repr, near))}?'
     raise FileNotFoundError(f'acon_mm has no config {name!r}; {hint}')
+
+
+def named_configs() -> dict[str, Path]:
+    """Return the paths of the configs outside of ``_base_`` by the names of their models."""
+    return {path.stem: path for path in sorted(CONFIG_ROOT.glob('[!_]*/*.py'))}
 
 
 def metafiles() -> list[Path]:

@@ -1,7 +1,8 @@
 """What the scripts in ``tools/`` do, as functions, and the models by their names."""
 
+from .inference import inference
 from .models import get_model, list_models
 from .testing import test
 from .training import train
 
-__all__ = ['get_model', 'list_models', 'test', 'train']
+__all__ = ['get_model', 'inference', 'list_models', 'test', 'train']

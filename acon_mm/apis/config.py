@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -28,7 +29,9 @@ def load_config(
     """Read a config, change some of its values and choose its work dir.
 
     Args:
-        config: Path of a config file, or a config, which is left as it is.
+        config: Path of a config file, the same below the configs of an installed package
+            (``'acon_mm::detection/retinanet_r50_metaacon.py'``), or a config, which is left as it
+            is.
         cfg_options: Values by dotted key, such as ``{'train_cfg.max_epochs': 1}``.
         work_dir: Where logs and checkpoints go. Defaults to the config's ``work_dir``, then to
             ``./work_dirs/`` and the config's name.
@@ -40,7 +43,7 @@ def load_config(
         UserError: If the config cannot be read, an option does not fit it, or the library of its
             ``default_scope`` is not installed.
     """
-    cfg = deepcopy(config) if isinstance(config, Config) else _read(Path(config))
+    cfg = deepcopy(config) if isinstance(config, Config) else _read(os.fspath(config))
     try:
         cfg.merge_from_dict(cfg_options or {})
     except _OPTION_ERRORS as error:
@@ -77,15 +80,17 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
-def _read(path: Path) -> Config:
-    if not path.expanduser().is_file():
-        raise UserError(f'config {str(path)!r} does not exist (looked in {Path.cwd()})')
+def _read(config: str) -> Config:
+    path = Path(config).expanduser()
+    in_package = '::' in config and not path.is_file()
+    if not in_package and not path.is_file():
+        raise UserError(f'config {config!r} does not exist (looked in {Path.cwd()})')
     try:
-        return Config.fromfile(path.expanduser())
+        return get_config(config) if in_package else Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         reason = ' '.join(str(error).split())
         raise UserError(
-            f'config {str(path)!r} cannot be read: {type(error).__name__}: {reason}'
+            f'config {config!r} cannot be read: {type(error).__name__}: {reason}'
             f'{_place_in_config(error)}'
         ) from error
 

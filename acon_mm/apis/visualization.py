@@ -1,12 +1,24 @@
-"""Turn on the pictures of a test, in whichever of the three libraries."""
+"""Pictures with predictions, in whichever of the three libraries."""
 
 import os
+from itertools import count
 from pathlib import Path
 
+import mmcv
+import numpy as np
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import VISUALIZERS, DefaultScope
+from mmengine.structures import BaseDataElement
 
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
+
+MIN_TEXT_EDGE = 224
+"""Pixels of the shorter edge that the text of a classifier's picture needs."""
+
+# mmengine's visualizers want a name of their own, once per process.
+_numbers = count()
 
 
 def draw_predictions(
@@ -46,3 +58,36 @@ def draw_predictions(
         )
     if show:
         hook.update(show=True, wait_time=wait_time)
+
+
+def draw_sample(
+    model: BaseModel,
+    image: np.ndarray,
+    sample: BaseDataElement,
+    out_file: str | os.PathLike,
+    score_thr: float = 0.3,
+) -> None:
+    """Draw the prediction for a picture with the visualizer of the model's library.
+
+    Args:
+        model: The model of :func:`.get_model`.
+        image: The picture, ``(H, W, 3)`` of uint8 in the order BGR.
+        sample: What :func:`.inference` predicted for it.
+        out_file: The file to write, in the format of its suffix.
+        score_thr: The lowest score of a box that is drawn.
+    """
+    meta, scope = model.dataset_meta, model.cfg.default_scope
+    with DefaultScope.overwrite_default_scope(scope):
+        kind = model.cfg.visualizer.type
+        visualizer = VISUALIZERS.build({'type': kind, 'name': f'draw_sample_{next(_numbers)}'})
+    options = {'draw_gt': False, 'out_file': os.fspath(out_file)}
+    picture = mmcv.bgr2rgb(image)
+    if scope == 'mmpretrain':
+        # The text needs a picture of some size.
+        resize = None if min(image.shape[:2]) >= MIN_TEXT_EDGE else MIN_TEXT_EDGE
+        visualizer.visualize_cls(picture, sample, meta.get('classes'), resize=resize, **options)
+        return
+    visualizer.dataset_meta = {'palette': 'random', **meta}
+    if scope == 'mmdet':
+        options['pred_score_thr'] = score_thr
+    visualizer.add_datasample('', picture, sample, **options)

@@ -23,25 +23,25 @@ metainfo = dict(classes=tuple('0123456789'))
 scale = (160, 160)
 # No flip: a mirrored digit is another sign.
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='LoadAnnotations', with_bbox=True),
     dict(type='mmdet.PackDetInputs', meta_keys={{_base_.meta_keys}}),
 ]
 tta_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='mmcv.TestTimeAug',
         transforms=[
             [dict(type='mmdet.Resize', scale=(x, x), keep_ratio=True) for x in (128, 160, 192)],
             [dict(type='mmdet.RandomFlip', prob=0.0)],  # merging asks whether a view is flipped
-            [dict(type='mmdet.LoadAnnotations', with_bbox=True)],
+            [dict(type='LoadAnnotations', with_bbox=True)],
             [
                 dict(
                     type='mmdet.PackDetInputs',

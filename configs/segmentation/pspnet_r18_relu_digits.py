@@ -50,19 +50,19 @@ metainfo = dict(
 )
 # No flip: a mirrored digit is another sign.
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = train_pipeline
 tta_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='mmcv.TestTimeAug',
         transforms=[
             [dict(type='mmseg.Resize', scale=(x, x), keep_ratio=True) for x in (128, 160, 192)],
             [dict(type='mmseg.RandomFlip', prob=0.0)],
-            [dict(type='mmseg.LoadAnnotations')],
+            [dict(type='LoadAnnotations')],
             [dict(type='mmseg.PackSegInputs')],
         ],
     ),

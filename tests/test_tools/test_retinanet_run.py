@@ -21,16 +21,16 @@ data_root = {data!r}
 metainfo = dict(classes=tuple('0123456789'))
 scale = (96, 96)
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
     dict(type='mmdet.RandomFlip', prob=0.5),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='LoadAnnotations', with_bbox=True),
     dict(type='mmdet.PackDetInputs', meta_keys={{{{_base_.meta_keys}}}}),
 ]
 train_dataloader = dict(

@@ -5,8 +5,8 @@ scale = (2048, 1024)
 crop_size = (512, 1024)
 
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
-    dict(type='mmseg.LoadAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='mmcv.RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     # No class may fill more than three quarters of a crop.
     dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
@@ -15,9 +15,9 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmseg.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmseg.LoadAnnotations'),  # behind the resizing: truth keeps its size
+    dict(type='LoadAnnotations'),  # behind the resizing: truth keeps its size
     dict(type='mmseg.PackSegInputs'),
 ]
 
@@ -53,7 +53,7 @@ test_evaluator = val_evaluator
 
 # With --tta: the probabilities of six sizes, each with its mirror image, are averaged.
 tta_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='mmcv.TestTimeAug',
         transforms=[
@@ -65,7 +65,7 @@ tta_pipeline = [
                 dict(type='mmseg.RandomFlip', prob=0.0),
                 dict(type='mmseg.RandomFlip', prob=1.0),
             ],
-            [dict(type='mmseg.LoadAnnotations')],
+            [dict(type='LoadAnnotations')],
             [dict(type='mmseg.PackSegInputs')],
         ],
     ),

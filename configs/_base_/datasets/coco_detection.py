@@ -4,16 +4,16 @@ scale = (1000, 600)
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
     dict(type='mmdet.RandomFlip', prob=0.5),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='LoadAnnotations', with_bbox=True),
     dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
 ]
 
@@ -57,7 +57,7 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 tta_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='mmcv.TestTimeAug',
         transforms=[
@@ -69,7 +69,7 @@ tta_pipeline = [
                 dict(type='mmdet.RandomFlip', prob=1.0),
                 dict(type='mmdet.RandomFlip', prob=0.0),
             ],
-            [dict(type='mmdet.LoadAnnotations', with_bbox=True)],
+            [dict(type='LoadAnnotations', with_bbox=True)],
             [
                 dict(
                     type='mmdet.PackDetInputs',

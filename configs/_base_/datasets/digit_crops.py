@@ -2,7 +2,7 @@
 data_root = 'data/digit_scenes/imagenet'
 
 pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmpretrain.PackInputs'),
 ]
 

@@ -3,7 +3,7 @@
 data_root = 'data/imagenet'
 
 train_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     # Pillow smooths where it shrinks, as in torchvision's transforms, whose names the authors use.
     dict(type='mmpretrain.RandomResizedCrop', scale=224, backend='pillow'),
     dict(type='mmpretrain.ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mmcv.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     # The shorter side becomes 256, the other is rounded half up, with OpenCV's bilinear filter,
     # as the authors do. mmpretrain.ResizeEdge rounds down and makes half of the images a pixel
     # smaller. The first number is a bound of the longer side that no image reaches.

@@ -14,7 +14,18 @@ FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.glob('[!_]*/*.py'))
 ROOTS = [r for r in vars(mmengine.registry).values() if isinstance(r, Registry)]
 
 # Names that OpenMMLab's code compares with a string or looks up in torch or mmcv.ops.
-BARE = {'Pretrained', 'Kaiming', 'Constant', 'Normal', 'BN', 'SyncBN', 'ReLU', 'nms'}
+BARE = {
+    'LoadImageFromFile',
+    'LoadAnnotations',
+    'Pretrained',
+    'Kaiming',
+    'Constant',
+    'Normal',
+    'BN',
+    'SyncBN',
+    'ReLU',
+    'nms',
+}
 
 
 def types(node, at=''):

@@ -19,6 +19,7 @@ from torch import nn
 
 from acon_mm import apis
 from acon_mm.models.backbones import senet
+from acon_mm.registry import type_name
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'classification'
 FILES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -96,7 +97,7 @@ def test_mmpretrains_own_resize_rounds_otherwise():
 @pytest.mark.parametrize('name', IMAGENET)
 def test_an_image_is_trained_on_as_the_authors_do(name):
     cfg = load(name)
-    assert [step.type.partition('.')[2] for step in cfg.train_pipeline] == [
+    assert [type_name(step.type) for step in cfg.train_pipeline] == [
         'LoadImageFromFile',
         'RandomResizedCrop',
         'ColorJitter',

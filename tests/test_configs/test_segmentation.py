@@ -117,7 +117,7 @@ def test_the_setting_is_that_of_the_paper(name):
     assert (schedule.type, schedule.power, schedule.by_epoch) == ('mmengine.PolyLR', 0.9, False)
     assert schedule.end == cfg.train_cfg.max_iters
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 16
-    steps = {step.type.partition('.')[2]: step for step in cfg.train_pipeline}
+    steps = {step.type.rpartition('.')[2]: step for step in cfg.train_pipeline}
     assert {'RandomFlip', 'PhotoMetricDistortion'} <= set(steps)
     assert steps['RandomResize'].ratio_range == (0.5, 2.0)
     assert steps['RandomCrop'].crop_size == cfg.model.data_preprocessor.size == (512, 1024)
@@ -188,7 +188,8 @@ def test_the_digits_are_read_by_mmsegs_cityscapes_dataset(activation, digit_scen
     cfg = load(f'r18_{activation}_digits')
     options = dict(cfg.train_dataloader.dataset, data_root=str(digit_scenes))
     assert options['type'] == 'mmseg.CityscapesDataset'
-    dataset = DATASETS.build(options)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(options)
     assert len(dataset) == len(list((digit_scenes / 'leftImg8bit/train/digits').iterdir()))
     assert len(dataset.metainfo['classes']) == len(CLASSES) + 1 == BACKGROUND + 1
     heads = (cfg.model.decode_head, cfg.model.auxiliary_head)

@@ -1,8 +1,8 @@
-"""Write tables, for Markdown files and for a terminal."""
+"""Write tables as Markdown or for a terminal, and into Markdown files."""
 
 from collections.abc import Sequence
 
-from acon_mm.errors import requires_extra
+from acon_mm.errors import UserError, requires_extra
 
 NONE = '–'
 """The cell of a figure that does not exist."""
@@ -25,3 +25,27 @@ def markdown_table(
         from tabulate import tabulate
     align = ('left', *['right'] * (len(header) - 1))
     return tabulate(rows, header, style, disable_numparse=True, colalign=align if rows else None)
+
+
+def replace_between(text: str, mark: str, new: str) -> str:
+    """Replace the part of a text between ``<!-- MARK -->`` and ``<!-- end of MARK -->``.
+
+    Args:
+        text: The Markdown text.
+        mark: The name ``MARK``.
+        new: The new part, without line breaks at its ends.
+
+    Returns:
+        The text with the new part.
+
+    Raises:
+        UserError: If the text does not have each line of the mark once, in this order.
+    """
+    start, end = f'<!-- {mark} -->\n', f'<!-- end of {mark} -->'
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    if text.count(start) != 1 or text.count(end) != 1 or end not in rest:
+        raise UserError(
+            f'{start.strip()!r} and {end!r} must stand in the text once, in this order'
+        )
+    return f'{before}{start}\n{new}\n\n{end}{after}'

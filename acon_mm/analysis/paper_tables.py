@@ -97,48 +97,27 @@ class Table:
         return [*(n for n in SIZES if n in names), *(n for n in names if n not in SIZES)]
 
 
-def paper_table(
-    number: int,
+def paper_tables(
+    numbers: Sequence[int] | None = None,
     work_dirs: Sequence[str | os.PathLike] = (),
     log: Callable[[str], None] = lambda line: None,
-) -> Table:
-    """Put together a table of the paper with our figures beside.
+) -> list[Table]:
+    """Return tables of the paper with our figures beside.
 
     Args:
-        number: The number of the table.
+        numbers: The numbers of the tables; by default all of which this project has models.
         work_dirs: Folders of runs, see :func:`measured_metrics`.
         log: Called with a line for each run that is left out.
 
     Returns:
-        The table, with a row for each model of this project that stands in it.
+        The tables, with a row for each model of this project.
 
     Raises:
-        UserError: If the project has no models of that table, or a work dir is no folder.
+        UserError: If the project has no models of a table, or a work dir is no folder.
     """
     for folder in work_dirs:
         if not Path(folder).is_dir():
             raise UserError(f'work_dirs names {str(folder)!r}, which is no folder')
-    tables = paper_tables(work_dirs, log)
-    if number not in tables:
-        raise UserError(
-            f'tables names {number}, of which there are no models here; the tables are '
-            f'{", ".join(map(str, tables))}'
-        )
-    return tables[number]
-
-
-def paper_tables(
-    work_dirs: Sequence[str | os.PathLike] = (), log: Callable[[str], None] = lambda line: None
-) -> dict[int, Table]:
-    """Put together all tables that models of this project stand in.
-
-    Args:
-        work_dirs: Folders of runs, see :func:`measured_metrics`.
-        log: Called with a line for each run that is left out.
-
-    Returns:
-        The tables by their numbers.
-    """
     tables = {n: Table(n, title, note=NOTES.get(n, '')) for n, title in TITLES.items()}
     entries = model_entries()
     for name, entry in entries.items():
@@ -153,7 +132,14 @@ def paper_tables(
             tables[number].rows.append(row)
     # Table 8 compares networks of equal cost.
     tables[8].rows.sort(key=lambda row: parse_quantity(row.paper['FLOPs']))
-    return {number: table for number, table in tables.items() if table.rows}
+    tables = {number: table for number, table in tables.items() if table.rows}
+    for number in numbers or ():
+        if number not in tables:
+            raise UserError(
+                f'tables names {number}, of which there are no models here; the tables are '
+                f'{", ".join(map(str, tables))}'
+            )
+    return [tables[number] for number in numbers or tables]
 
 
 def _reported(entry: dict) -> dict[int, dict]:

@@ -8,9 +8,8 @@ from dataclasses import asdict
 
 from acon_mm.errors import UserError
 
-from .markdown import NONE, markdown_table
-from .marks import replace_between
-from .paper_tables import SIZES, Row, Table, paper_table, parse_quantity
+from .markdown import NONE, markdown_table, replace_between
+from .paper_tables import SIZES, Row, Table, paper_tables, parse_quantity
 
 
 def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') -> str:
@@ -64,7 +63,7 @@ def fill_tables(text: str, base: str = '.') -> str:
         UserError: If one of the two lines is missing, or there is no such table.
     """
     for mark, numbers in re.findall(r'<!-- (tables ([\d,]+)) -->\n', text):
-        tables = [paper_table(int(number)) for number in numbers.split(',')]
+        tables = paper_tables([int(number) for number in numbers.split(',')])
         text = replace_between(text, mark, format_tables(tables, 'markdown', base))
     return text
 

@@ -1,14 +1,11 @@
 """The small embedded dataset: scenes of handwritten digits on photographs, no download."""
 
 from acon_mm.datasets.digit_build import BuildOptions, build_digit_scenes
-from acon_mm.datasets.digit_scenes import Digit, Scene, compose_scene
-from acon_mm.datasets.digit_sources import DigitSources, load_digit_sources, split_samples
+from acon_mm.datasets.digit_scenes import compose_scene
+from acon_mm.datasets.digit_sources import load_digit_sources, split_samples
 
 __all__ = [
     'BuildOptions',
-    'Digit',
-    'DigitSources',
-    'Scene',
     'build_digit_scenes',
     'compose_scene',
     'load_digit_sources',

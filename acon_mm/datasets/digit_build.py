@@ -3,15 +3,15 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from acon_mm.datasets.digit_scenes import compose_scene
+from acon_mm.datasets.digit_scenes import Scene, compose_scene
 from acon_mm.datasets.digit_sources import SPLITS, load_digit_sources
-from acon_mm.datasets.digit_writers import CityscapesWriter, CocoWriter, ImageNetWriter
+from acon_mm.datasets.digit_writers import write_crops, write_scenes
 
 MANIFEST = 'digit_scenes.json'
 # Raised when the bytes change for unchanged options: older folders are then not taken for current.
@@ -148,32 +148,23 @@ def _write_split(
     sources = load_digit_sources(split)
     stream = SPLITS.index(split)
 
-    coco, cityscapes = CocoWriter(root, split), CityscapesWriter(root, split)
-    num_scenes = getattr(options, f'num_{split}')
-    for i in range(num_scenes):
-        # One generator a scene: the first 100 of 800 scenes are those of a set of 100.
-        rng = np.random.default_rng([options.seed, stream, 0, i])
-        scene = compose_scene(sources, rng, options.image_size)
-        coco.add(scene)
-        cityscapes.add(scene)
-        _log_progress(log, f'{split} scenes', i + 1, num_scenes)
-    coco.close()
+    def scenes() -> Iterator[Scene]:
+        number = getattr(options, f'num_{split}')
+        for i in range(number):
+            # One generator per scene: the first 100 of 800 scenes are those of a set of 100.
+            rng = np.random.default_rng([options.seed, stream, 0, i])
+            yield compose_scene(sources, rng, options.image_size)
+            _log_progress(log, f'{split} scenes', i + 1, number)
 
-    crops = ImageNetWriter(root, split)
-    num_crops = getattr(options, f'num_{split}_crops')
-    for i in range(num_crops):
-        rng = np.random.default_rng([options.seed, stream, 1, i])
-        crops.add(
-            compose_scene(
-                sources,
-                rng,
-                options.crop_size,
-                max_digits=1,
-                heights=CROP_HEIGHTS,
-                label=i % 10,
-            )
-        )
-        _log_progress(log, f'{split} crops', i + 1, num_crops)
+    def crops() -> Iterator[Scene]:
+        number = getattr(options, f'num_{split}_crops')
+        for i in range(number):
+            rng = np.random.default_rng([options.seed, stream, 1, i])
+            yield compose_scene(sources, rng, options.crop_size, 1, CROP_HEIGHTS, label=i % 10)
+            _log_progress(log, f'{split} crops', i + 1, number)
+
+    write_scenes(root, split, scenes())
+    write_crops(root, split, crops())
 
 
 def _log_progress(log: Callable[[str], None], what: str, done: int, total: int) -> None:

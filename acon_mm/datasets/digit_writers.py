@@ -4,6 +4,7 @@ Every image is a PNG: the bytes of a JPEG, and what they decode to, depend on th
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -15,39 +16,42 @@ CLASSES = tuple('0123456789')
 CITY = 'digits'
 
 
-class CocoWriter:
-    """Write scenes of one split as ``images/<split>`` and ``annotations/instances_<split>.json``.
+def write_scenes(root: Path, split: str, scenes: Iterable[Scene]) -> None:
+    """Write scenes of one split in COCO's and in Cityscapes' layout.
 
-    Category ids are 1 … 10 for the digits 0 … 9, as COCO starts at 1. ``area`` is the box's area.
-    ``digit_sample`` is the row of scikit-learn's ``load_digits`` that a digit was drawn from.
+    COCO: ``images/<split>`` and ``annotations/instances_<split>.json``. Category ids are 1 … 10
+    for the digits 0 … 9, as COCO starts at 1. ``area`` is the box's area. ``digit_sample`` is the
+    row of scikit-learn's ``load_digits`` that a digit was drawn from.
+
+    Cityscapes: ``leftImg8bit`` images and ``gtFine`` label maps of train ids, 0 … 9 for the digits
+    and 10 for the background. mmseg's ``CityscapesDataset`` accepts only class names of
+    Cityscapes, so a config reads this folder with ``metainfo=dict(classes=...)`` naming the first
+    eleven of them: 'road' is the digit 0 and so on; the background, 10, is 'sky'.
 
     Args:
         root: The dataset's folder.
         split: ``'train'`` or ``'val'``.
+        scenes: The scenes, written one after the other.
     """
-
-    def __init__(self, root: Path, split: str) -> None:
-        self.split = split
-        self.image_dir = root / 'images' / split
-        self.annotation_file = root / 'annotations' / f'instances_{split}.json'
-        self.images: list[dict] = []
-        self.annotations: list[dict] = []
-        self.image_dir.mkdir(parents=True)
-
-    def add(self, scene: Scene) -> None:
-        """Write one scene's image and note its digits."""
-        image_id = len(self.images) + 1
-        file_name = f'{image_id:06d}.png'
-        write_png(self.image_dir / file_name, scene.image)
+    image_dir = root / 'images' / split
+    city_dir, label_dir = (root / kind / split / CITY for kind in ('leftImg8bit', 'gtFine'))
+    for folder in (image_dir, city_dir, label_dir, root / 'annotations'):
+        folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for number, scene in enumerate(scenes, 1):
+        name, png = f'{number:06d}', encode_png(scene.image)
+        (image_dir / f'{name}.png').write_bytes(png)
+        (city_dir / f'{CITY}_{name}_leftImg8bit.png').write_bytes(png)
+        labels = encode_png(scene.label_map)
+        (label_dir / f'{CITY}_{name}_gtFine_labelTrainIds.png').write_bytes(labels)
         height, width = scene.image.shape[:2]
-        self.images.append(
-            {'id': image_id, 'file_name': file_name, 'height': height, 'width': width}
-        )
+        images.append({'id': number, 'file_name': f'{name}.png', 'height': height, 'width': width})
         for digit in scene.digits:
-            self.annotations.append(
+            annotations.append(
                 {
-                    'id': len(self.annotations) + 1,
-                    'image_id': image_id,
+                    'id': len(annotations) + 1,
+                    'image_id': number,
                     'category_id': digit.label + 1,
                     'bbox': list(digit.box),
                     'area': digit.box[2] * digit.box[3],
@@ -55,77 +59,35 @@ class CocoWriter:
                     'digit_sample': digit.sample,
                 }
             )
-
-    def close(self) -> None:
-        """Write the annotation file."""
-        self.annotation_file.parent.mkdir(exist_ok=True)
-        content = {
-            'info': {'description': f'DigitScenes, {self.split}'},
-            'images': self.images,
-            'annotations': self.annotations,
-            'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
-        }
-        self.annotation_file.write_text(json.dumps(content))
+    content = {
+        'info': {'description': f'DigitScenes, {split}'},
+        'images': images,
+        'annotations': annotations,
+        'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
+    }
+    (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
 
 
-class CityscapesWriter:
-    """Write scenes of one split as ``leftImg8bit`` images and ``gtFine`` label maps.
-
-    A label map holds train ids: 0 … 9 for the digits and 10 for the background. mmseg's
-    ``CityscapesDataset`` accepts no class names but Cityscapes' own, so a config reads this folder
-    with ``metainfo=dict(classes=...)`` naming the first eleven of them: 'road' is the digit 0 and
-    so on; the background, 10, is 'sky'.
+def write_crops(root: Path, split: str, crops: Iterable[Scene]) -> None:
+    """Write scenes of one digit each as ``imagenet/<split>/<digit>/<number>_<sample>.png``.
 
     Args:
         root: The dataset's folder.
         split: ``'train'`` or ``'val'``.
+        crops: The scenes. ``<sample>`` is the row of scikit-learn's ``load_digits`` that the
+            digit was drawn from.
     """
-
-    def __init__(self, root: Path, split: str) -> None:
-        self.image_dir = root / 'leftImg8bit' / split / CITY
-        self.label_dir = root / 'gtFine' / split / CITY
-        self.count = 0
-        self.image_dir.mkdir(parents=True)
-        self.label_dir.mkdir(parents=True)
-
-    def add(self, scene: Scene) -> None:
-        """Write one scene's image and label map."""
-        self.count += 1
-        stem = f'{CITY}_{self.count:06d}'
-        write_png(self.image_dir / f'{stem}_leftImg8bit.png', scene.image)
-        write_png(self.label_dir / f'{stem}_gtFine_labelTrainIds.png', scene.label_map)
+    folder = root / 'imagenet' / split
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+    for number, crop in enumerate(crops, 1):
+        (digit,) = crop.digits
+        path = folder / CLASSES[digit.label] / f'{number:06d}_{digit.sample:04d}.png'
+        path.write_bytes(encode_png(crop.image))
 
 
-class ImageNetWriter:
-    """Write crops of one split as ``imagenet/<split>/<digit>/<number>_<sample>.png``.
-
-    ``<sample>`` is the row of scikit-learn's ``load_digits`` that the digit was drawn from.
-
-    Args:
-        root: The dataset's folder.
-        split: ``'train'`` or ``'val'``.
-    """
-
-    def __init__(self, root: Path, split: str) -> None:
-        self.folder = root / 'imagenet' / split
-        self.count = 0
-        for name in CLASSES:
-            (self.folder / name).mkdir(parents=True)
-
-    def add(self, scene: Scene) -> None:
-        """Write one scene's image into the folder of its only digit."""
-        (digit,) = scene.digits
-        self.count += 1
-        name = f'{self.count:06d}_{digit.sample:04d}.png'
-        write_png(self.folder / CLASSES[digit.label] / name, scene.image)
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write an image as PNG, the same pixels always as the same bytes.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
+def encode_png(image: np.ndarray) -> bytes:
+    """Return an image as PNG; the same pixels always give the same bytes."""
     # Level 1: ten times faster than the default for files 10 % larger.
     _, encoded = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    path.write_bytes(encoded.tobytes())
+    return encoded.tobytes()

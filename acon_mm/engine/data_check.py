@@ -1,7 +1,7 @@
 """Check that every file that a run reads exists, before a model is built.
 
-A missing folder otherwise ends in a traceback of the library that first wants it, after minutes
-of building; here it is one sentence with the path, the config key and the layout expected there.
+Otherwise a missing folder would end in a traceback, minutes later. Here it is one sentence with
+the path, its config key and the expected layout.
 """
 
 import os
@@ -16,23 +16,16 @@ from acon_mm.registry import type_name
 
 DIGIT_SCENES = 'digit_scenes'
 
-# The first part of a dataset's or metric's name that matches decides.
-_LAYOUTS = (
-    (
-        ('Coco',),
-        'COCO: annotations/instances_{train2017,val2017}.json beside the image folders '
-        'train2017/ and val2017/',
-    ),
-    (
-        ('Cityscapes',),
-        'Cityscapes: leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
-        'gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png',
-    ),
-    (
-        ('ImageNet', 'CustomDataset'),
-        'ImageNet: one folder of images per class, train/CLASS/*.JPEG and val/CLASS/*.JPEG',
-    ),
-)
+_IMAGENET = 'ImageNet: one folder of images per class, train/CLASS/*.JPEG and val/CLASS/*.JPEG'
+# The first key that is part of the name of a dataset or metric counts.
+_LAYOUTS = {
+    'Coco': 'COCO: annotations/instances_{train2017,val2017}.json beside the image folders '
+    'train2017/ and val2017/',
+    'Cityscapes': 'Cityscapes: leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
+    'gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png',
+    'ImageNet': _IMAGENET,
+    'CustomDataset': _IMAGENET,
+}
 
 
 class Needed(NamedTuple):
@@ -86,8 +79,8 @@ def check_checkpoints(cfg: Config) -> None:
         if _is_missing(os.path.expanduser(path)):
             unset = key.removesuffix('.checkpoint')
             raise UserError(
-                f'{key} is {path!r}, which does not exist{_seen_from(path)}; point it at a '
-                f'checkpoint, or start without one: --cfg-options {unset}=None'
+                f'{key} is {path!r}, which does not exist{_seen_from(path)}; give the path '
+                f'of a checkpoint, or start without one: --cfg-options {unset}=None'
             )
 
 
@@ -158,14 +151,14 @@ def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _join(root: str, path: str) -> str:
-    """Join as mmengine's datasets do: an absolute path or one with a scheme stands alone."""
+    """Join as mmengine's datasets do: an absolute path or one with a scheme ignores the root."""
     if '://' in path:
         return path
     return f'{root}/{path}' if '://' in root else str(Path(root) / path)
 
 
 def _layout(kind: str) -> str:
-    return next((text for names, text in _LAYOUTS if any(name in kind for name in names)), '')
+    return next((text for name, text in _LAYOUTS.items() if name in kind), '')
 
 
 def _is_missing(path: str) -> bool:
@@ -184,7 +177,7 @@ def _sentence(needed: Needed) -> str:
         out = Path(*parts[: parts.index(DIGIT_SCENES) + 1])
         advice = f'make it: python tools/dataset_converters/make_digit_scenes.py --out {out}'
     else:
-        advice = 'link the data there (README, "Data layout"), or change the key by --cfg-options'
+        advice = 'link the data there, or change the key with --cfg-options'
     return (
         f'{needed.key} points to {needed.path!r}, which does not exist'
         f'{_seen_from(needed.path)}{expected}; {advice}'

@@ -65,7 +65,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, small_options, monkeypatc
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(digit_build.CityscapesWriter, 'add', interrupt)
+    monkeypatch.setattr(digit_build, 'write_crops', interrupt)  # the scenes are written by then
     with pytest.raises(KeyboardInterrupt):
         build_digit_scenes(tmp_path / 'scenes', small_options, log=quiet)
     assert not list(tmp_path.iterdir())
@@ -79,7 +79,7 @@ def test_an_interrupted_overwrite_keeps_the_old_scenes(tmp_path, small_options, 
     def fail(*args, **kwargs):
         raise OSError('No space left on device')
 
-    monkeypatch.setattr(digit_build.ImageNetWriter, 'add', fail)
+    monkeypatch.setattr(digit_build, 'write_crops', fail)
     with pytest.raises(OSError, match='No space'):
         options = dataclasses.replace(small_options, seed=5)
         build_digit_scenes(out, options, overwrite=True, log=quiet)

@@ -21,24 +21,6 @@ def positive(text: str) -> int:
     return value
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='path of the config file')
-    parser.add_argument(
-        '--shape',
-        type=positive,
-        nargs='+',
-        default=[224],
-        metavar='PIXELS',
-        help='side of the image, or its height and width (default: 224)',
-    )
-    parser.add_argument('--json', action='store_true', help='print one JSON object')
-    return parser
-
-
 def describe(cost: Complexity, size: list[int]) -> str:
     """Return the lines for a reader."""
     left_out = ', '.join(f'{name.split("::")[-1]} ×{n}' for name, n in cost.left_out.items())
@@ -57,7 +39,19 @@ def describe(cost: Complexity, size: list[int]) -> str:
 
 def main() -> None:
     """Parse the arguments, count and print."""
-    parser = build_parser()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument(
+        '--shape',
+        type=positive,
+        nargs='+',
+        default=[224],
+        metavar='PIXELS',
+        help='side of the image, or its height and width (default: 224)',
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object')
     args = parser.parse_args()
     if len(args.shape) > 2:
         parser.error(f'--shape takes one or two numbers, got {len(args.shape)}')

@@ -6,9 +6,10 @@ With --update it writes the tables in READMEs anew instead, which stand between 
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from acon_mm.analysis.paper_tables import paper_table, paper_tables
+from acon_mm.analysis.paper_tables import paper_tables
 from acon_mm.analysis.table_format import fill_tables, format_tables
 from acon_mm.errors import UserError, report_user_errors
 
@@ -20,8 +21,19 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(',')]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
+def update(path: Path) -> None:
+    """Write the tables in a README of this project anew."""
+    if not path.is_file():
+        raise UserError(f'--update names {str(path)!r}, which is no file')
+    folder = path.resolve().parent
+    if not folder.is_relative_to(ROOT):
+        raise UserError(f'--update names {str(path)!r}, which does not lie in {ROOT}')
+    base = folder.relative_to(ROOT).as_posix()
+    path.write_text(fill_tables(path.read_text(encoding='utf-8'), base), encoding='utf-8')
+
+
+def main() -> None:
+    """Parse the arguments and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,34 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--update', nargs='+', type=Path, default=[], metavar='README', help='files to update'
     )
-    return parser
-
-
-def update(path: Path) -> None:
-    """Write the tables in a README of this project anew."""
-    if not path.is_file():
-        raise UserError(f'--update names {str(path)!r}, which is no file')
-    folder = path.resolve().parent
-    if not folder.is_relative_to(ROOT):
-        raise UserError(f'--update names {str(path)!r}, which does not lie in {ROOT}')
-    base = folder.relative_to(ROOT).as_posix()
-    path.write_text(fill_tables(path.read_text(encoding='utf-8'), base), encoding='utf-8')
-
-
-def main() -> None:
-    """Parse the arguments and print the tables."""
-    args = build_parser().parse_args()
+    args = parser.parse_args()
     with report_user_errors():
         for path in args.update:
             update(path)
-        if args.update:
-            return
-        wanted = args.tables or list(paper_tables())
-        left_out = {}  # in order, each once
-        tables = [paper_table(n, args.work_dirs, left_out.setdefault) for n in wanted]
-    for line in left_out:
-        print(line, file=sys.stderr)
-    print(format_tables(tables, args.format, args.base))
+        if not args.update:
+            log = partial(print, file=sys.stderr)
+            tables = paper_tables(args.tables, args.work_dirs, log)
+            print(format_tables(tables, args.format, args.base))
 
 
 if __name__ == '__main__':

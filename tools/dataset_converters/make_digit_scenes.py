@@ -20,8 +20,8 @@ HELP = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser: a flag for each of the build's options."""
+def main() -> None:
+    """Build the folder; on a bad value say so in one sentence and exit with status 1."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -32,12 +32,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--overwrite', action='store_true', help='replace scenes made with other options'
     )
-    return parser
-
-
-def main() -> None:
-    """Build the folder; on a bad value say so in one sentence and exit with status 1."""
-    parser = build_parser()
     values = vars(parser.parse_args())
     out, overwrite = values.pop('out'), values.pop('overwrite')
     try:

@@ -7,8 +7,8 @@ from acon_mm.checkpoints.official_names import OFFICIAL_NAMES
 from acon_mm.errors import report_user_errors
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
+def main() -> None:
+    """Convert the file; on a bad one say so in one sentence and exit with status 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', help='checkpoint to read')
     parser.add_argument('dst', help='checkpoint to write, whole or not at all')
@@ -23,13 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
         action='store_true',
         help="src is ours and dst gets the authors' layout, with the same outputs",
     )
-    return parser
-
-
-def main() -> None:
-    """Convert the file; on a bad one say so in one sentence and exit with status 1."""
     with report_user_errors():
-        convert_official(**vars(build_parser().parse_args()))
+        convert_official(**vars(parser.parse_args()))
 
 
 if __name__ == '__main__':

@@ -12,11 +12,9 @@ import yaml
 from scipy import stats
 from snakemake.utils import update_config
 
-from acon_mm.analysis.marks import replace_between
+from acon_mm.analysis.markdown import NONE, markdown_table, replace_between
 from acon_mm.errors import UserError, report_user_errors
 from grid import Grid
-
-NONE = '–'
 
 
 def paired_difference(values: pd.Series, baseline: pd.Series) -> dict | None:
@@ -99,9 +97,7 @@ def _table(grid: Grid, rows: list[dict]) -> str:
         for baseline in grid.baselines:
             line += _compared(row['differences'].get(baseline))
         lines.append([*line, *(_spread(row['metrics'][name]) for name in others)])
-    table = pd.DataFrame(lines, columns=[*header, *others])
-    align = ['left', *['right'] * (len(header) + len(others) - 1)]
-    return table.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return markdown_table([*header, *others], lines)
 
 
 def _number(value: float | None) -> str:

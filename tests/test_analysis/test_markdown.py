@@ -1,6 +1,6 @@
 import pytest
 
-from acon_mm.analysis.marks import replace_between
+from acon_mm.analysis.markdown import replace_between
 from acon_mm.errors import UserError
 
 CPU, CUDA = (f'<!-- run {d} -->\nold {d}\n<!-- end of run {d} -->\n' for d in ('cpu', 'cuda'))

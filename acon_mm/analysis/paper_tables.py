@@ -113,11 +113,11 @@ def paper_tables(
         The tables, with a row for each model of this project.
 
     Raises:
-        UserError: If the project has no models of a table, or a work dir is no folder.
+        UserError: If the project has no models of a table, or a work dir is not a folder.
     """
     for folder in work_dirs:
         if not Path(folder).is_dir():
-            raise UserError(f'work_dirs names {str(folder)!r}, which is no folder')
+            raise UserError(f'work_dirs names {str(folder)!r}, which is not a folder')
     tables = {n: Table(n, title, note=NOTES.get(n, '')) for n, title in TITLES.items()}
     entries = model_entries()
     for name, entry in entries.items():

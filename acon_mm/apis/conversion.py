@@ -12,7 +12,7 @@ from acon_mm.errors import UserError
 
 from .models import get_model
 
-# What their networks were trained on and therefore have to get: BGR as it is read.
+# The input that their networks were trained on: BGR as it is read.
 PREPROCESSING = {'channel_order': 'BGR', 'value_range': [0, 255], 'mean': None, 'std': None}
 
 
@@ -42,12 +42,12 @@ def convert_official(
     """
     if model not in OFFICIAL_NAMES:
         raise UserError(
-            f"model={model!r} is none of those that the authors' code builds: "
+            f"model={model!r} is not built by the authors' code; use one of "
             f'{", ".join(OFFICIAL_NAMES)}'
         )
     source = Path(src).expanduser()
     if Path(dst).expanduser().resolve() == source.resolve():
-        raise UserError(f'dst is {str(dst)!r}, which is src itself; name another file to write')
+        raise UserError(f'dst is {str(dst)!r}, the same file as src; name another file to write')
     state_dict = state_dict_of(load_from_local(source, map_location='cpu'), source)
     layout = OfficialLayout(get_model(model).state_dict(), OFFICIAL_NAMES[model])
     try:

@@ -76,8 +76,8 @@ def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:
         latest, source = os.fspath(resume), 'resume'
     if '://' not in latest and not Path(latest).expanduser().is_file():
         raise UserError(
-            f'{source} names {latest!r}, which does not exist; give --resume the path of a '
-            'checkpoint that does, or leave it away to start from the beginning'
+            f'{source} names {latest!r}, which does not exist; give --resume the path of '
+            'an existing checkpoint, or omit it to start from the beginning'
         )
     cfg.resume, cfg.load_from = True, latest
 

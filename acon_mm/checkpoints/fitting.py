@@ -1,12 +1,12 @@
 """Refuse a pretrained checkpoint that does not fit, before any of it is loaded.
 
 mmengine's ``init_cfg=dict(type='Pretrained')`` loads what has a name and a shape in common, logs
-the rest and goes on; a run then trains for days from a backbone that is half random. The rule
+the rest and continues; a run then trains for days from a backbone that is half random. The rule
 here:
 
-- all that the checkpoint holds of the backbone has its place in it, in the same shape;
-- all that the backbone holds is in the checkpoint, except for parameters of activations, which
-  then start from their own first values, with a warning.
+- every tensor of the checkpoint's backbone is in the backbone, with the same shape;
+- every tensor of the backbone is in the checkpoint, except for parameters of activations, which
+  then keep their initial values, with a warning.
 
 So weights of the same network with ReLU start an ACON network, those of ACON-A one with ACON-C;
 the other way round, and between depths, widths and reductions, a checkpoint is refused.
@@ -57,12 +57,12 @@ def _backbone_state(backbone: nn.Module, path: str, prefix: str | None) -> dict[
         state = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
         if not state:
             raise PretrainedMismatchError(
-                f'init_cfg names the prefix {prefix!r}, with which no key of {str(path)!r} '
-                'starts; give that of the backbone, or leave it away for a backbone alone'
+                f'init_cfg has the prefix {prefix!r}, but no key of {str(path)!r} starts with it; '
+                'give the prefix of the backbone, or none if the file holds only a backbone'
             )
         return state
     state = {k.removeprefix('module.'): v for k, v in state.items()}
-    # Whatever else the file holds, such as a classifier, is another part of that model.
+    # Everything else in the file, such as a classifier, is another part of that model.
     children = {name for name, _ in backbone.named_children()}
     own = {k: v for k, v in state.items() if k.partition('.')[0] in children}
     if not own and any(k.startswith('backbone.') for k in state):
@@ -100,7 +100,7 @@ def _compare(
         names = list(dict.fromkeys(own[k] for k in missing))
         print_log(
             f'{str(path)!r} lacks {len(missing)} parameters of {len(names)} '
-            f'activations, which start from their first values: {", ".join(names)}',
+            f'activations, which keep their initial values: {", ".join(names)}',
             logger='current',
             level=logging.WARNING,
         )

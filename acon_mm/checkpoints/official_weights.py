@@ -113,7 +113,7 @@ def check_fit(state_dict: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
             )
     for key, value in state_dict.items():
         if key not in shapes:
-            raise UserError(f'its {key!r} of shape {tuple(value.shape)} has no place there')
+            raise UserError(f'its {key!r} of shape {tuple(value.shape)} does not belong there')
 
 
 def _norm_after(conv: str) -> str:

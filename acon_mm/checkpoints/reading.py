@@ -1,11 +1,11 @@
 """Reading checkpoints without running what is inside them.
 
 A checkpoint is a pickle, and a pickle can call any function while it is read. torch's
-``weights_only=True`` lets a fixed list of globals through, and that list lacks three things which
-every checkpoint of mmengine holds: its :class:`HistoryBuffer`, numpy arrays and numpy scalars.
-:func:`safe_globals` are exactly these, as stand-ins that check them. The rest is refused with a
-sentence. Config texts, which mmengine would run as Python, pass only if they hold nothing but
-values.
+``weights_only=True`` allows a fixed list of globals. That list lacks three things which every
+checkpoint of mmengine holds: its :class:`HistoryBuffer`, numpy arrays and numpy scalars.
+:func:`safe_globals` adds exactly these, as stand-ins that check what they get. Everything else is
+refused with a sentence. Config texts, which mmengine would run as Python, are left in only if they
+hold nothing but values.
 """
 
 import os
@@ -53,7 +53,7 @@ def safe_globals() -> dict[str, Any]:
 
 
 def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> Any:
-    """Read a checkpoint on this machine, letting only tensors and logged numbers through.
+    """Read a checkpoint on this machine, allowing only tensors and logged numbers.
 
     Args:
         filename: Path of the checkpoint; ``~`` is expanded.
@@ -121,17 +121,16 @@ def _raise_if_readable_elsewhere(path: str | os.PathLike, error: RuntimeError) -
 
 
 def _explain(path: str | os.PathLike, error: pickle.UnpicklingError) -> UserError:
-    """Turn torch's paragraphs into one sentence that names what the pickle wanted."""
+    """Turn torch's paragraphs into one sentence that names what the pickle asked for."""
     wanted = re.search(r'GLOBAL ([\w.]+)( (?:of|as) [\w ]+(?= is not))?', str(error))
     if wanted is None:
         return _unreadable(path, error)
     name = wanted[1] if '.' in wanted[1] else f'builtins.{wanted[1]}'
     return CheckpointRefusedError(
-        f'checkpoint {str(path)!r} is refused and nothing in it was run: its pickle wants '
-        f'{name}{wanted[2] or ""}, and only tensors, numbers, numpy arrays of numbers or strings '
-        'and HistoryBuffer of mmengine are let through; '
-        'ask its author for the weights alone (torch.save(dict(state_dict=model.state_dict()), '
-        'path))'
+        f'checkpoint {str(path)!r} is refused and nothing in it was run: its pickle asks for '
+        f'{name}{wanted[2] or ""}, but only tensors, numbers, numpy arrays of numbers or strings '
+        'and HistoryBuffer of mmengine are allowed; ask its author for a file with only the '
+        'weights (torch.save(dict(state_dict=model.state_dict()), path))'
     )
 
 
@@ -140,6 +139,6 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     first = detail.strip().partition('\n')[0].partition('. ')[0].rstrip('.')
     reason = f'{type(error).__name__}: {first}'.rstrip(': ')
     return UserError(
-        f'checkpoint {str(path)!r} cannot be read ({reason}): it is damaged, cut short or no file '
-        'of torch.save with its default pickle protocol; take an earlier one or copy it again'
+        f'checkpoint {str(path)!r} cannot be read ({reason}): it is damaged, incomplete or '
+        'not written by torch.save with its default protocol; use an earlier one or copy it again'
     )

@@ -1,7 +1,7 @@
 """Starting one of several processes, on machines with and without GPUs.
 
-With GPUs mmengine does all of it. Without, its ``init_dist`` asks for CUDA, so the process group
-is made here, on gloo, before the ``Runner`` is built; the ``Runner`` then keeps it.
+With GPUs mmengine does this. Without, its ``init_dist`` needs CUDA, so the process group is made
+here, on gloo, before the ``Runner`` is built; the ``Runner`` then uses it.
 """
 
 import gc
@@ -77,8 +77,8 @@ def _check_environment(launcher: str) -> None:
     if missing:
         raise UserError(
             f'--launcher {launcher} needs the environment variables {", ".join(missing)}, which '
-            f'are not set: start with {_STARTERS[launcher]}, or leave --launcher away to run one '
-            'process'
+            f'are not set: start with {_STARTERS[launcher]}, or run one process without '
+            '--launcher'
         )
 
 

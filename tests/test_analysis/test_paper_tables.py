@@ -268,7 +268,7 @@ def test_markdown_marks_a_deviation_and_links_the_config():
 def test_unknown_tables_and_work_dirs_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r'tables names 1, .* the tables are 2, 3'):
         paper_table(1)
-    with pytest.raises(UserError, match=r'work_dirs names .*, which is no folder'):
+    with pytest.raises(UserError, match=r'work_dirs names .*, which is not a folder'):
         paper_table(2, [tmp_path / 'none'])
 
 

@@ -162,6 +162,4 @@ def test_a_checkpoint_is_checked_however_its_type_is_written(kind, start):
 
 def test_a_prefix_that_the_file_does_not_have_is_refused(start):
     init_cfg = start(resnet(RELU)) | dict(prefix='module.backbone')
-    assert "the prefix 'module.backbone', with which no key" in refusal(
-        resnet(RELU, init_cfg=init_cfg)
-    )
+    assert "the prefix 'module.backbone', but no key" in refusal(resnet(RELU, init_cfg=init_cfg))

@@ -136,7 +136,7 @@ BAD = {
     ),
     'a key is unknown': (
         lambda official: official | {'features.0.branch_main.2.beta': torch.ones(1, 24, 1, 1)},
-        "its 'features.0.branch_main.2.beta' of shape (1, 24, 1, 1) has no place",
+        "its 'features.0.branch_main.2.beta' of shape (1, 24, 1, 1) does not belong",
     ),
     'no state dict': (lambda official: {'epoch': 3}, 'holds no state dict'),
     'an empty dict': (lambda official: {'state_dict': {}}, 'holds no state dict'),
@@ -164,7 +164,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_first_difference(
         ('shufflenetv2_0.5x_aconc', "lacks 'first_conv.2.beta' of shape (1, 24, 1, 1)"),
         ('shufflenetv2_1.0x_metaacon', "'first_conv.2.fc1.weight' has the shape (8, 24, 1, 1)"),
         ('resnet50_metaacon', "lacks 'conv1.weight' of shape (64, 3, 7, 7)"),
-        ('resnet50_relu', "model='resnet50_relu' is none of those that the authors' code builds"),
+        ('resnet50_relu', "model='resnet50_relu' is not built by the authors' code"),
     ],
 )
 def test_the_file_of_another_model_is_refused(official, convert, model, message):
@@ -195,7 +195,7 @@ def test_a_harmful_file_is_refused_and_does_not_run(official, convert, tmp_path,
 @pytest.mark.parametrize(
     ('dst', 'message'),
     [
-        ('src.pth', 'which is src itself'),
+        ('src.pth', 'the same file as src'),
         ('nowhere/dst.pth', 'there is no folder'),
         ('folder', 'is a folder'),
     ],

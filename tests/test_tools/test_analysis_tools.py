@@ -64,13 +64,13 @@ def test_paper_tables_prints_the_tables_asked_for(run_tool, repo_root):
 def test_paper_tables_refuses_in_a_sentence(refusal):
     assert refusal('paper_tables.py', '--tables', '11').startswith('error: tables names 11')
     message = refusal('paper_tables.py', '--tables', '2', '--work-dirs', 'none')
-    assert message == "error: work_dirs names 'none', which is no folder"
+    assert message == "error: work_dirs names 'none', which is not a folder"
 
 
 def test_paper_tables_updates_readmes_of_the_project_only(refusal, tmp_path):
     path = tmp_path / 'README.md'
     path.write_text(MARKS)
-    assert 'which does not lie in' in refusal('paper_tables.py', '--update', path)
+    assert 'which is not in' in refusal('paper_tables.py', '--update', path)
     assert path.read_text() == MARKS
     message = refusal('paper_tables.py', '--update', tmp_path / 'none.md')
-    assert message.endswith('which is no file')
+    assert message.endswith('which is not a file')

@@ -1,6 +1,6 @@
 """Print tables of the paper with our figures beside the paper's.
 
-With --update it writes the tables in READMEs anew instead, which stand between the lines
+With --update it instead rewrites the tables in READMEs: the text between the lines
 <!-- tables 2,3 --> and <!-- end of tables 2,3 -->.
 """
 
@@ -22,12 +22,12 @@ def numbers(text: str) -> list[int]:
 
 
 def update(path: Path) -> None:
-    """Write the tables in a README of this project anew."""
+    """Rewrite the tables in a README of this project."""
     if not path.is_file():
-        raise UserError(f'--update names {str(path)!r}, which is no file')
+        raise UserError(f'--update names {str(path)!r}, which is not a file')
     folder = path.resolve().parent
     if not folder.is_relative_to(ROOT):
-        raise UserError(f'--update names {str(path)!r}, which does not lie in {ROOT}')
+        raise UserError(f'--update names {str(path)!r}, which is not in {ROOT}')
     base = folder.relative_to(ROOT).as_posix()
     path.write_text(fill_tables(path.read_text(encoding='utf-8'), base), encoding='utf-8')
 
@@ -46,8 +46,8 @@ def main() -> None:
         nargs='+',
         default=[],
         metavar='DIR',
-        help='folders with runs, such as work_dirs or the work dirs of single models: what the '
-        'latest finished one measured, in one view, stands beside the paper, with the difference',
+        help='folders with runs, such as work_dirs or the work dirs of single models; the metrics '
+        'of the latest finished run are printed beside those of the paper, with the difference',
     )
     parser.add_argument(
         '--base',

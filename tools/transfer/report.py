@@ -160,13 +160,13 @@ def main() -> None:
     with report_user_errors():
         for path in args.configs:
             if not path.is_file():
-                raise UserError(f'config {str(path)!r} is no file')
+                raise UserError(f'config {str(path)!r} is not a file')
             update_config(config, yaml.safe_load(path.read_text(encoding='utf-8')))
         for key, _, value in (pair.partition('=') for pair in args.config):
             update_config(config, {key: yaml.safe_load(value)})
         grid = Grid(config)
         if args.out and not args.out.is_file():
-            raise UserError(f'--out names {str(args.out)!r}, which is no file')
+            raise UserError(f'--out names {str(args.out)!r}, which is not a file')
         if not args.out:
             print(format_report(grid, args.format))
             return

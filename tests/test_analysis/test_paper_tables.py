@@ -1,6 +1,6 @@
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -188,15 +188,17 @@ def test_a_training_is_measured_at_its_end_alone(tmp_path, epochs, found):
     assert [line.split(': ')[1] for line in lines] == ([] if found else ['it is at epoch 3 of 4'])
 
 
-def test_runs_that_are_left_out_are_named_once_on_standard_error(tmp_path):
+def test_runs_that_are_left_out_are_named_once_on_standard_error(tmp_path, monkeypatch, capsys):
     run = tmp_path / 'retinanet_r50_relu'
     write_run(run, '20250101_000000', [0.1], metric='coco/bbox_mAP')
     write_config(run, '20250101_000000', 'train_cfg = dict(max_epochs=12)')
     tool = Path(__file__).parents[2] / 'tools/analysis_tools/paper_tables.py'
-    command = [sys.executable, tool, '--tables', '9,10', '--work-dirs', tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == f'{run}/20250101_000000 is left out: it is at epoch 0 of 12\n'
-    assert 'retinanet_r50_relu' in done.stdout
+    command = [tool, '--tables', '9,10', '--work-dirs', tmp_path]
+    monkeypatch.setattr(sys, 'argv', list(map(str, command)))
+    runpy.run_path(str(tool), run_name='__main__')
+    out, err = capsys.readouterr()
+    assert err == f'{run}/20250101_000000 is left out: it is at epoch 0 of 12\n'
+    assert 'retinanet_r50_relu' in out
 
 
 def test_sizes_that_no_object_of_the_data_has_are_not_measured(tmp_path):

@@ -19,13 +19,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-if 'announced' in sys.argv:
-    import acon_mm
-else:
-    assert 'acon_mm' not in sys.modules
-cfg = Config.fromfile('config.py')
+assert 'acon_mm' not in sys.modules
+by_path = Config.fromfile('by_path.py')
 import acon_mm
 
+cfg = Config.fromfile('announced.py')
+assert cfg.to_dict() == by_path.to_dict()
 init_default_scope(cfg.default_scope)
 cfg.model.backbone.init_cfg = None  # no checkpoint here
 model = MODELS.build(cfg.model).eval()
@@ -48,14 +47,14 @@ def install(request):
     return python, python.parents[1]
 
 
-@pytest.mark.parametrize('way', BASES)
-def test_project_inherits_builds_and_runs(install, way, run, tmp_path):
+def test_project_inherits_builds_and_runs(install, run, tmp_path):
     python, home = install
-    (tmp_path / 'config.py').write_text(
-        f'_base_ = [{BASES[way]}]\nmodel = dict(bbox_head=dict(num_classes=3))\n'
-    )
+    for way, base in BASES.items():
+        (tmp_path / f'{way}.py').write_text(
+            f'_base_ = [{base}]\nmodel = dict(bbox_head=dict(num_classes=3))\n'
+        )
     (tmp_path / 'probe.py').write_text(PROBE)
-    found = json.loads(run(python, 'probe.py', way, cwd=tmp_path).splitlines()[-1])
+    found = json.loads(run(python, 'probe.py', cwd=tmp_path).splitlines()[-1])
     assert Path(found['package']).resolve().is_relative_to(home)
     # 9 anchors × 3 classes of the project, on the five levels of the inherited neck.
     assert found['scores'] == [[1, 27, size, size] for size in (8, 4, 2, 1, 1)]

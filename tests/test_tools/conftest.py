@@ -1,4 +1,5 @@
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -76,6 +77,23 @@ def run_tool(start_tool):
             process.send_signal(signal.SIGTERM)  # torchrun passes it on to its processes
             out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def run_here(monkeypatch, capfd):
+    """Run a script of tools/ as run_tool does, but in this process: imports take seconds."""
+
+    def run(script, *args):
+        path = ROOT / 'tools' / script
+        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        status = 0
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        except SystemExit as end:
+            status = end.code
+        return subprocess.CompletedProcess(sys.argv, status, *capfd.readouterr())
 
     return run
 

@@ -1,6 +1,4 @@
-import importlib.util
 import json
-import sys
 
 import pytest
 
@@ -8,27 +6,26 @@ CLASSIFIER = 'configs/classification/mobilenetv1_0.25_metaacon.py'
 MARKS = '<!-- tables 7 -->\n<!-- end of tables 7 -->\n'
 
 
-@pytest.fixture
-def refusal(repo_root, monkeypatch, capsys):
-    """Run a script that refuses its arguments and return what it prints last."""
+@pytest.fixture(autouse=True)
+def at_the_root(repo_root, monkeypatch):
     monkeypatch.chdir(repo_root)
 
+
+@pytest.fixture
+def refusal(run_here):
+    """Run a script that refuses its arguments and return what it prints last."""
+
     def run(script, *arguments):
-        path = repo_root / 'tools' / 'analysis_tools' / script
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-        with pytest.raises(SystemExit, match=r'[12]'):
-            module.main()
-        return capsys.readouterr().err.rstrip()
+        run = run_here(f'analysis_tools/{script}', *arguments)
+        assert run.returncode in (1, 2)
+        return run.stderr.rstrip()
 
     return run
 
 
-def test_get_flops_prints_one_json_object(run_tool, repo_root):
+def test_get_flops_prints_one_json_object(run_tool):
     script = 'analysis_tools/get_flops.py'
-    run = run_tool(script, CLASSIFIER, '--json', '--shape', '64', '96', cwd=repo_root)
+    run = run_tool(script, CLASSIFIER, '--json', '--shape', '64', '96')
     assert run.returncode == 0, run.stderr
     cost = json.loads(run.stdout)
     assert cost['shape'] == [3, 64, 96]
@@ -36,8 +33,8 @@ def test_get_flops_prints_one_json_object(run_tool, repo_root):
     assert 0 < cost['activation_flops'] < cost['flops']
 
 
-def test_get_flops_says_what_it_leaves_out(run_tool, repo_root):
-    run = run_tool('analysis_tools/get_flops.py', CLASSIFIER, cwd=repo_root)
+def test_get_flops_says_what_it_leaves_out(run_here):
+    run = run_here('analysis_tools/get_flops.py', CLASSIFIER)
     assert '572,600' in run.stdout
     assert 'Left out are' in run.stdout
     assert 'batch_norm' in run.stdout
@@ -55,9 +52,9 @@ def test_get_flops_refuses_in_a_sentence(refusal, arguments, message):
     assert message in refusal('get_flops.py', *arguments)
 
 
-def test_paper_tables_prints_the_tables_asked_for(run_tool, repo_root):
+def test_paper_tables_prints_the_tables_asked_for(run_here):
     script = 'analysis_tools/paper_tables.py'
-    run = run_tool(script, '--tables', '2,7', '--format', 'json', cwd=repo_root)
+    run = run_here(script, '--tables', '2,7', '--format', 'json')
     assert [table['number'] for table in json.loads(run.stdout)] == [2, 7]
 
 

@@ -28,8 +28,8 @@ def payload(toy_config, tmp_path):
 @pytest.mark.parametrize(
     ('script', 'arguments'), [('test.py', ['bad.pth']), ('train.py', ['--resume', 'bad.pth'])]
 )
-def test_the_scripts_refuse_it_in_one_line(run_tool, toy_config, payload, script, arguments):
-    run = run_tool(script, toy_config, *arguments)
+def test_the_scripts_refuse_it_in_one_line(run_here, toy_config, payload, script, arguments):
+    run = run_here(script, toy_config, *arguments)
     assert run.returncode == 1
     last = run.stderr.splitlines()[-1]
     assert last.startswith("error: checkpoint 'bad.pth' is refused")

@@ -2,6 +2,8 @@
 
 .DEFAULT_GOAL := help
 SHELL := bash
+# A process per core, up to 4, with one thread each.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help
 help: ## List the targets
@@ -17,11 +19,11 @@ demo: env ## Train RetinaNet with Meta-ACON on handwritten digits; TASK=segmenta
 
 .PHONY: test
 test: env ## Run all tests except the slow ones; PYTEST_ARGS='-k acon' selects some
-	@.venv/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	@$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: test ## Run all tests, the slow ones too: every config, every width
-	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+test-all: env ## Run all tests, the slow ones too: every config, every width
+	@$(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: checkstyle
 checkstyle: env ## Check the code: style, format and types

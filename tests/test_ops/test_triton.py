@@ -181,12 +181,14 @@ def test_norm_and_activation_take_few_launches_and_passes(kind, launches, passes
     ],
     ids=str,
 )
-def test_kernels_of_norm_and_activation_spill_nothing(shape, dtype, arch, layout, counting):
+def test_kernels_of_norm_and_activation_spill_nothing(
+    shape, dtype, arch, layout, counting, tmp_path
+):
     x = torch.empty(shape, dtype=dtype, device='meta', memory_format=layout)
     for kind in ('acon', 'channel_wise', 'layer_wise'):
         for launch in (each for work in counting.norm_and(kind, x) for each in work.launches):
             compiled = counting.compile_launch(launch, arch)
-            used, *_ = counting.machine_code(compiled)
+            used = resources(compiled, tmp_path)
             assert used['STACK'] == used['LOCAL'] == 0, (launch.kernel.__name__, used)
             assert not re.search(r'\b(atom|red)\.', compiled.asm['ptx'])
 

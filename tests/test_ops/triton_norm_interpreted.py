@@ -3,6 +3,8 @@
 What they compute is compared with torch's operations in float64.
 """
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,10 +106,16 @@ def check(g, x, norm, act, allowed):
     return y, found
 
 
-@pytest.mark.parametrize('batch', [True, False], ids=['training', 'evaluation'])
-@pytest.mark.parametrize('layout', ['contiguous', 'channels last'])
-@pytest.mark.parametrize('shape', [(12, 24, 4, 6), (6, 2, 23, 47), (9, 3, 1, 1)])
-@pytest.mark.parametrize('kind', KINDS)
+# Half of all combinations: each kind has all pairs of the others, two kinds have the same triples
+SHAPES = [(12, 24, 4, 6), (6, 2, 23, 47), (9, 3, 1, 1)]
+CASES = [
+    (KINDS[i], SHAPES[j], ('contiguous', 'channels last')[layout], batch)
+    for i, j, layout, batch in itertools.product(range(4), range(3), range(2), (True, False))
+    if (i + j + layout + batch) % 2
+]
+
+
+@pytest.mark.parametrize(('kind', 'shape', 'layout', 'batch'), CASES)
 def test_value_and_gradients_equal_those_of_torch(kind, shape, layout, batch):
     # Norms over five samples inside Meta-ACON enlarge the roundings of the means.
     check(*draw(shape, kind, layout=layout, batch=batch), 2e-3 if kind == 'channel_wise' else 1e-5)

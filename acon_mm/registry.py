@@ -27,7 +27,7 @@ def type_name(value: Any) -> str:
 
     Args:
         value: A string with or without a scope (``'mmdet.CocoDataset'``), or the class itself, as
-            in configs of mmengine's new style. None stands for a ``type`` that is not given.
+            in configs of mmengine's new style. None means that there is no ``type``.
 
     Returns:
         The name without scope and module; an empty string for None.

@@ -46,6 +46,6 @@ def replace_between(text: str, mark: str, new: str) -> str:
     _, _, after = rest.partition(end)
     if text.count(start) != 1 or text.count(end) != 1 or end not in rest:
         raise UserError(
-            f'{start.strip()!r} and {end!r} must stand in the text once, in this order'
+            f'{start.strip()!r} and {end!r} must be in the text once each, in this order'
         )
     return f'{before}{start}\n{new}\n\n{end}{after}'

@@ -82,8 +82,8 @@ class Table:
     Attributes:
         number: Its number.
         title: What it compares.
-        rows: One row a model.
-        note: What is to be known of its columns.
+        rows: One row per model.
+        note: A remark on its columns.
     """
 
     number: int
@@ -145,8 +145,8 @@ def paper_tables(
 def _reported(entry: dict) -> dict[int, dict]:
     """Return what the paper reports of a model, by the number of the table.
 
-    A model that stands in one table names it as the source of its results; one that stands in
-    several, with different figures, lists them.
+    A model of one table names that table as the source of its results. A model of several tables,
+    with different figures, lists them.
     """
     metadata = entry.get('Metadata', {})
     if 'Reported' in metadata:
@@ -156,7 +156,7 @@ def _reported(entry: dict) -> dict[int, dict]:
 
 
 def parse_quantity(text: str) -> float:
-    """Return the number that a quantity of the paper stands for.
+    """Return the value of a quantity of the paper.
 
     Args:
         text: A number and its unit, such as ``'1.4M'`` or ``'3.9G'``.

@@ -35,15 +35,15 @@ def measured_metrics(
 ) -> dict[str, float]:
     """Return what the latest finished run of a model measured.
 
-    A test counts before the validation of the run, and of that the one after the last epoch or
+    If the run was tested, the test counts; otherwise the validation after the last epoch or
     iteration, not the best one. Tests in several views (``--tta``), tests of earlier checkpoints
-    and validations before the end of a training are left out: nothing in a table would tell them
-    from what the paper reports.
+    and validations before the end of a training are left out: a table could not show that they
+    are not what the paper reports.
 
     Args:
         model: The name of the model, which is that of its config.
-        work_dirs: Folders of runs. Each is the work dir of the model itself, known by its name
-            or by the config that the run left there, or holds one of that name.
+        work_dirs: Folders of runs. Each is the work dir of the model itself, recognised by its
+            name or by the config in it, or contains a folder of that name.
         log: Called with a line for each run that is left out.
 
     Returns:

@@ -48,16 +48,16 @@ def format_tables(tables: Sequence[Table], kind: str = 'text', base: str = '.') 
 
 
 def fill_tables(text: str, base: str = '.') -> str:
-    """Write the tables anew that a Markdown text asks for.
+    """Rewrite the tables that a Markdown text asks for.
 
-    They stand between the lines ``<!-- tables 2,3 -->`` and ``<!-- end of tables 2,3 -->``.
+    They are between the lines ``<!-- tables 2,3 -->`` and ``<!-- end of tables 2,3 -->``.
 
     Args:
         text: The Markdown text.
         base: The folder of the text below the root of the project, where links start from.
 
     Returns:
-        The text with what stands between these lines replaced; the same text if nothing changed.
+        The text with the part between these lines replaced; the same text if nothing changed.
 
     Raises:
         UserError: If one of the two lines is missing, or there is no such table.

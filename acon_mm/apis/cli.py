@@ -1,4 +1,4 @@
-"""What the command lines of ``tools/train.py`` and ``tools/test.py`` have in common."""
+"""The common part of the command lines of ``tools/train.py`` and ``tools/test.py``."""
 
 import argparse
 import os
@@ -11,8 +11,8 @@ from mmengine.config import DictAction
 from acon_mm.engine.launch import LAUNCHERS, finish_launch
 from acon_mm.errors import UserError, report_user_errors
 
-# How long the other processes of a machine wait for the first one to say what is wrong. torchrun
-# and srun end all as soon as one ends, so the wait is only a long one if the first has no error.
+# How long the other processes of a machine wait for the first one to print the error. torchrun and
+# srun end all processes when one ends, so the wait is only this long if the first has no error.
 PATIENCE_SECONDS = 60
 
 

@@ -80,7 +80,7 @@ def _writable(out: str | os.PathLike) -> str:
     except OSError as error:
         raise UserError(f'out={str(out)!r}: its folder cannot be made: {error}') from error
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f'out={str(out)!r} is a folder or lies in one that cannot be written to')
+        raise UserError(f'out={str(out)!r} is a folder or is in a folder that is not writable')
     return str(path)
 
 

@@ -1,8 +1,8 @@
 """Config texts in a checkpoint, which mmengine runs as Python code.
 
-``Runner.resume`` hands ``meta['config']`` to ``Config.fromstring``, and an inferencer that gets
-weights without a config does the same with ``message_hub`` or ``meta['cfg']``. So a text is left
-in what a reader returns only if it is nothing but values.
+``Runner.resume`` passes ``meta['config']`` to ``Config.fromstring``, and an inferencer that gets
+weights without a config does the same with ``message_hub`` or ``meta['cfg']``. So a reader returns
+a text only if it contains nothing but values.
 """
 
 import ast
@@ -51,7 +51,7 @@ def leave_out_programs(checkpoint: Any, path: str | os.PathLike) -> None:
             place = keys[0] + ''.join(f'[{key!r}]' for key in keys[1:])
             print_log(
                 f'checkpoint {str(path)!r}: the config text in {place} holds more than values '
-                'and is left out; nothing of it was run. Where a config is needed, give its file.',
+                'and is left out; nothing of it was run. If you need a config, give its file.',
                 logger='current',
                 level=logging.WARNING,
             )

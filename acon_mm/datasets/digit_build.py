@@ -84,7 +84,7 @@ def build_digit_scenes(
         log(f'{out} already holds these scenes; nothing to do.')
         return False
 
-    # A sibling, so that the last step is a rename within one file system.
+    # Beside it, so that the last step is a rename within one file system.
     partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
     partial.mkdir(parents=True)
     try:

@@ -72,7 +72,7 @@ class ActivationTask:
 
     Args:
         build: Makes the module from the number of channels. Its parameters are moved away from
-            their first values, where a formula might be cheaper.
+            their initial values, with which a formula might be cheaper.
         feature_map: The map.
     """
 

@@ -1,4 +1,4 @@
-"""A transfer grid: what its steps are, what decides their outcome and where their results lie.
+"""A transfer grid: its steps, what affects their results, and where the results are.
 
 A row of the grid is an activation, a column a task: a classifier, a detector or a segmentor. For
 each seed, a task is trained and then tested. The README describes the config.
@@ -67,7 +67,7 @@ class Grid:
     def load(self, row: str, seed: int | str, task: str) -> Config:
         """Return the config of a task with all options.
 
-        Where it starts from the checkpoint of another task, the name of that one stands for it.
+        Instead of the checkpoint of another task, its ``init_cfg`` has the name of that task.
         """
         activation, column = self.activations[row], self.tasks[task]
         options = {**self._options, **column.get('options', {}), **activation.get('options', {})}

@@ -12,10 +12,10 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Module:
     Args:
         conv: The convolution; its weight and bias change, in place, and it gets a bias if it has
             none. The product is computed in float64.
-        norm: What stands after it.
+        norm: The layer after it.
 
     Returns:
-        What stands after it now: an identity, or ``norm`` itself if that is no batch norm with
+        The new layer after it: an identity, or ``norm`` itself if that is no batch norm with
         running statistics.
     """
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:

@@ -24,9 +24,9 @@ KAIMING = [
 class StagedBackbone(BaseModule):
     """Run a stem and then the stages, and return the outputs of the stages that are asked for.
 
-    A network builds its layers and hands them over; their names are the prefixes of the
-    state-dict keys. What stands after the last stage asked for is not run and gets no gradients,
-    so that ``DistributedDataParallel`` does not wait for them.
+    A network builds its layers and passes them on; their names are the prefixes of the
+    state-dict keys. Layers after the last stage that is asked for are not run and get no
+    gradients, so that ``DistributedDataParallel`` does not wait for them.
 
     Args:
         stem: The layers before the stages, by name.
@@ -142,7 +142,7 @@ def check_width(widen_factor: float) -> None:
 
 
 def act_cfgs(act_cfg: dict, placement: str, plain: str, count: int, replaced: int) -> list[dict]:
-    """Say which activation stands at each of a block's positions.
+    """Return the config of the activation at each position of a block.
 
     Args:
         act_cfg: The config of the activation that replaces the plain one.

@@ -113,5 +113,5 @@ def test_the_command_writes_between_the_marks_of_a_file(project, monkeypatch, ca
     monkeypatch.setattr(sys, 'argv', ['report.py', 'grid.yaml', *options[:-1], 'other'])
     with pytest.raises(SystemExit):
         main()
-    assert 'must stand in the text once' in capsys.readouterr().err
+    assert 'must be in the text once each' in capsys.readouterr().err
     assert report.read_text() == text

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, DefaultScope
 
 from acon_mm import config_path
 from acon_mm.datasets.digit_scenes import BACKGROUND
@@ -17,8 +17,10 @@ CITYSCAPES_CLASSES = (
 
 
 def build_dataset(config, split, data_root):
-    dataloader = Config.fromfile(config_path(config))[f'{split}_dataloader']
-    return DATASETS.build(dict(dataloader.dataset, data_root=str(data_root)))
+    cfg = Config.fromfile(config_path(config))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        return DATASETS.build(dict(dataset, data_root=str(data_root)))
 
 
 @pytest.mark.parametrize(('split', 'length'), [('train', 12), ('val', 8)])

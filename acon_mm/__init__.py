@@ -1,5 +1,8 @@
 """ACON activations, and backbones that use them, for mmpretrain, mmdet and mmsegmentation."""
 
+from importlib import import_module
+from typing import Any
+
 from acon_mm._stack import check_stack
 
 check_stack()
@@ -12,4 +15,10 @@ from acon_mm.version import __version__  # noqa: E402
 announce_configs()
 register_safe_loading()
 
-__all__ = ['__version__', 'config_path']
+__all__ = ['__version__', 'config_path', 'replace_activations']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'replace_activations':  # on demand: it imports all models
+        return import_module('acon_mm.models').replace_activations
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

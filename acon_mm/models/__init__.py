@@ -15,6 +15,7 @@ from .backbones import (
     TFNet,
 )
 from .heads import DropoutLinearClsHead
+from .replacement import replace_activations
 
 announce_models()
 
@@ -32,4 +33,5 @@ __all__ = [
     'MetaAcon',
     'TFNet',
     'build_activation',
+    'replace_activations',
 ]

@@ -12,34 +12,69 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acon_mm.errors import UserError
 from acon_mm.ops import acon
 from acon_mm.ops.acon import takes_formula
 from acon_mm.ops.formula import fold_acon, folded_acon_formula
 from acon_mm.registry import MODELS
 
-INITS = ('paper', 'normal')
+LIKE = {'relu_like': 100.0, 'silu_like': 1.0, 'gelu_like': 1.702}
+"""By the inits that start near another activation, the switching factor there. With ``p1 = 1``
+and ``p2 = 0`` ACON differs from ReLU by at most ``0.27846 / beta``, which is 0.0028, from GELU by
+at most 0.0203, and from SiLU not at all."""
+
+INITS = ('paper', 'normal', *LIKE)
 
 
 class ChannelActivation(nn.Module):
-    """Hold what all activations of the family share: a number of channels.
+    """Hold what all activations of the family share: a number of channels and where they are.
 
     Args:
-        num_channels: The size of dimension 1 of the inputs, at least 1.
+        num_channels: The number of channels of the inputs, at least 1.
+        channel_dim: The dimension of the channels: 1 as in ``(N, C, H, W)``, or -1, the last one,
+            as in ``(N, L, C)`` and ``(N, H, W, C)``.
 
     Raises:
-        ValueError: If ``num_channels`` is not a positive integer.
+        UserError: If ``num_channels`` is None.
+        ValueError: If ``num_channels`` is not a positive integer or ``channel_dim`` neither 1
+            nor -1.
     """
 
-    __constants__ = ('deploy',)  # for torch.jit.script
+    # For torch.jit.script.
+    __constants__ = ('channel_dim', 'deploy')
 
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, num_channels: int | None, channel_dim: int = 1) -> None:
         super().__init__()
+        if num_channels is None:
+            name = type(self).__name__
+            raise UserError(
+                'num_channels must be a positive integer, but it is None: this network does not '
+                f'pass it to acon_mm.{name}; let it keep its own act_cfg and have that replaced, '
+                "dict(type='acon_mm.ReplaceActivations', module=dict(type='mmdet.CSPNeXt', ...), "
+                f"act_cfg=dict(type='acon_mm.{name}'))"
+            )
         if not isinstance(num_channels, int) or num_channels < 1:
             raise ValueError(
                 f'num_channels must be a positive integer, but it is {num_channels!r}'
             )
+        if channel_dim not in (1, -1):
+            raise ValueError(f'channel_dim must be 1 or -1, but it is {channel_dim!r}')
         self.num_channels = num_channels
+        self.channel_dim = channel_dim
         self.deploy = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.channel_dim == 1 or x.dim() == 2:
+            return self.activate(x)
+        # A view: to the kernels a contiguous map with the channels last is a channels_last map.
+        first = x.movedim(-1, 1)
+        if x.dim() == 3:  # the memory format exists for images
+            return self.activate(first.unsqueeze(-1)).squeeze(-1).movedim(1, -1)
+        return self.activate(first).movedim(1, -1)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Apply the activation to a tensor of shape ``(N, C, ...)``."""
+        raise NotImplementedError(f'{type(self).__name__} must say what it computes')
 
     def switch_to_deploy(self) -> None:
         """Freeze the parameters and compute once what inference would compute of them each time.
@@ -57,7 +92,8 @@ class ChannelActivation(nn.Module):
         """Compute what is constant; nothing, unless a class has something to fold."""
 
     def extra_repr(self) -> str:
-        return f'{self.num_channels}'
+        last = '' if self.channel_dim == 1 else f', channel_dim={self.channel_dim}'
+        return f'{self.num_channels}{last}'
 
 
 class ConstantFactorActivation(ChannelActivation):
@@ -99,6 +135,7 @@ class AconA(ConstantFactorActivation):
         learnable: Whether the switching factor is a parameter of shape ``(C,)``. Otherwise it
             stays the number ``beta`` and the module has no state.
         inplace: Ignored.
+        channel_dim: 1, or -1 if the channels are the last dimension.
 
     Shape:
         - Input: ``(N, C, ...)``, any float dtype.
@@ -107,17 +144,18 @@ class AconA(ConstantFactorActivation):
 
     def __init__(
         self,
-        num_channels: int,
+        num_channels: int | None = None,
         beta: float = 1.0,
         learnable: bool = True,
         inplace: bool = False,
+        channel_dim: int = 1,
     ) -> None:
-        super().__init__(num_channels)
+        super().__init__(num_channels, channel_dim)
         self.init_beta = beta
         self.learnable = learnable
         self.beta: nn.Parameter | float
         if learnable:
-            self.beta = nn.Parameter(torch.empty(num_channels))
+            self.beta = nn.Parameter(torch.empty(self.num_channels))
             self.reset_parameters()
         else:
             self.beta = float(beta)  # torch.jit.script would read 1 as an integer
@@ -131,13 +169,13 @@ class AconA(ConstantFactorActivation):
         """Return ``p1``, ``p2`` and ``beta``."""
         return 1.0, 0.0, self.beta
 
-    def forward(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         if self.deploy and takes_formula(x):
             return folded_acon_formula(x, None, self.beta_d, None)
         return acon(x, 1.0, 0.0, self.beta)
 
     def extra_repr(self) -> str:
-        return f'{self.num_channels}, beta={self.init_beta}, learnable={self.learnable}'
+        return f'{super().extra_repr()}, beta={self.init_beta}, learnable={self.learnable}'
 
 
 @MODELS.register_module()
@@ -149,29 +187,42 @@ class AconB(ConstantFactorActivation):
 
     Args:
         num_channels: The number of channels ``C``.
+        init: ``'paper'``, or a key of :data:`LIKE`.
         inplace: Ignored.
+        channel_dim: 1, or -1 if the channels are the last dimension.
 
     Shape:
         - Input: ``(N, C, ...)``, any float dtype.
         - Output: shape and dtype of the input.
+
+    Raises:
+        ValueError: If ``init`` or ``channel_dim`` is neither of these.
     """
 
-    def __init__(self, num_channels: int, inplace: bool = False) -> None:
-        super().__init__(num_channels)
-        self.p = nn.Parameter(torch.empty(num_channels))
-        self.beta = nn.Parameter(torch.empty(num_channels))
+    def __init__(
+        self,
+        num_channels: int | None = None,
+        init: str = 'paper',
+        inplace: bool = False,
+        channel_dim: int = 1,
+    ) -> None:
+        super().__init__(num_channels, channel_dim)
+        check_init(init, ('paper', *LIKE))
+        self.init = init
+        self.p = nn.Parameter(torch.empty(self.num_channels))
+        self.beta = nn.Parameter(torch.empty(self.num_channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set ``p`` to 0.25 and ``beta`` to 1."""
-        nn.init.constant_(self.p, 0.25)
-        nn.init.ones_(self.beta)
+        """Set ``p`` and ``beta`` to their first values."""
+        nn.init.constant_(self.p, 0.0 if self.init in LIKE else 0.25)
+        nn.init.constant_(self.beta, LIKE.get(self.init, 1.0))
 
     def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
         """Return ``p1``, ``p2`` and ``beta``."""
         return 1.0, self.p, self.beta
 
-    def forward(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         if self.deploy and takes_formula(x):
             return folded_acon_formula(x, self.d, self.beta_d, self.folded_p2)
         return acon(x, 1.0, self.p, self.beta)
@@ -182,29 +233,32 @@ class TwoSlopeActivation(ChannelActivation):
 
     Args:
         num_channels: The number of channels ``C``.
-        init: ``'paper'`` starts from ``p1 = 1``, ``p2 = 0`` (a Swish network); ``'normal'`` draws
-            both from N(0, 1), as the authors' released code does.
+        init: ``'paper'`` starts from ``p1 = 1``, ``p2 = 0`` (a Swish network), and so do the keys
+            of :data:`LIKE`; ``'normal'`` draws both from N(0, 1), as the authors' released code
+            does.
+        channel_dim: 1, or -1 if the channels are the last dimension.
 
     Raises:
-        ValueError: If ``init`` is neither.
+        ValueError: If ``init`` is none of these.
     """
 
-    def __init__(self, num_channels: int, init: str = 'paper') -> None:
-        super().__init__(num_channels)
-        if init not in INITS:
-            raise ValueError(f'init must be one of {INITS}, but it is {init!r}')
+    def __init__(
+        self, num_channels: int | None, init: str = 'paper', channel_dim: int = 1
+    ) -> None:
+        super().__init__(num_channels, channel_dim)
+        check_init(init, INITS)
         self.init = init
-        self.p1 = nn.Parameter(torch.empty(num_channels))
-        self.p2 = nn.Parameter(torch.empty(num_channels))
+        self.p1 = nn.Parameter(torch.empty(self.num_channels))
+        self.p2 = nn.Parameter(torch.empty(self.num_channels))
 
     def reset_parameters(self) -> None:
         """Set ``p1`` and ``p2`` to their first values."""
-        if self.init == 'paper':
-            nn.init.ones_(self.p1)
-            nn.init.zeros_(self.p2)
-        else:
+        if self.init == 'normal':
             nn.init.normal_(self.p1)
             nn.init.normal_(self.p2)
+        else:
+            nn.init.ones_(self.p1)
+            nn.init.zeros_(self.p2)
 
 
 @MODELS.register_module()
@@ -215,35 +269,49 @@ class AconC(ConstantFactorActivation, TwoSlopeActivation):
 
     Args:
         num_channels: The number of channels ``C``.
-        init: ``'paper'`` (``p1 = 1``, ``p2 = 0``) or ``'normal'`` (both from N(0, 1)).
+        init: ``'paper'`` (``p1 = 1``, ``p2 = 0``), ``'normal'`` (both from N(0, 1)), or a key of
+            :data:`LIKE`, which sets ``beta``, too.
         inplace: Ignored.
+        channel_dim: 1, or -1 if the channels are the last dimension.
 
     Shape:
         - Input: ``(N, C, ...)``, any float dtype.
         - Output: shape and dtype of the input.
 
     Raises:
-        ValueError: If ``init`` is neither.
+        ValueError: If ``init`` is none of these.
     """
 
-    def __init__(self, num_channels: int, init: str = 'paper', inplace: bool = False) -> None:
-        super().__init__(num_channels, init)
-        self.beta = nn.Parameter(torch.empty(num_channels))
+    def __init__(
+        self,
+        num_channels: int | None = None,
+        init: str = 'paper',
+        inplace: bool = False,
+        channel_dim: int = 1,
+    ) -> None:
+        super().__init__(num_channels, init, channel_dim)
+        self.beta = nn.Parameter(torch.empty(self.num_channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Set ``p1``, ``p2`` and ``beta`` to their first values."""
         super().reset_parameters()
-        nn.init.ones_(self.beta)
+        nn.init.constant_(self.beta, LIKE.get(self.init, 1.0))
 
     def constants(self) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
         """Return ``p1``, ``p2`` and ``beta``."""
         return self.p1, self.p2, self.beta
 
-    def forward(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         if self.deploy and takes_formula(x):
             return folded_acon_formula(x, self.d, self.beta_d, self.folded_p2)
         return acon(x, self.p1, self.p2, self.beta)
 
     def extra_repr(self) -> str:
-        return f'{self.num_channels}, init={self.init!r}'
+        return f'{super().extra_repr()}, init={self.init!r}'
+
+
+def check_init(init: str, accepted: tuple[str, ...]) -> None:
+    """Raise a ``ValueError`` that lists the accepted inits if ``init`` is not one of them."""
+    if init not in accepted:
+        raise ValueError(f'init must be one of {accepted}, but it is {init!r}')

@@ -52,23 +52,24 @@ class AconFReLU(ChannelActivation):
 
     def __init__(
         self,
-        num_channels: int,
+        num_channels: int | None = None,
         stride: int = 1,
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         inplace: bool = False,
     ) -> None:
         super().__init__(num_channels)
+        channels = self.num_channels
         if stride not in STRIDES:
             raise ValueError(f'stride must be one of {STRIDES}, but it is {stride!r}')
         self.stride = stride
         self.conv_frelu = nn.Conv2d(
-            num_channels, num_channels, 3, stride, padding=1, groups=num_channels, bias=False
+            channels, channels, 3, stride, padding=1, groups=channels, bias=False
         )
-        self.bn1 = build_norm_layer(norm_cfg, num_channels)[1]
-        self.bn2 = build_norm_layer(norm_cfg, num_channels)[1]
+        self.bn1 = build_norm_layer(norm_cfg, channels)[1]
+        self.bn2 = build_norm_layer(norm_cfg, channels)[1]
         self.maxpool = nn.Identity() if stride == 1 else nn.MaxPool2d(3, stride, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         # Under autocast the convolution returns half precision: the sums are of float32.
         x1 = self.maxpool(x).to(compute_dtype(x))
         x2 = self.bn1(self.conv_frelu(x)).to(x1.dtype)

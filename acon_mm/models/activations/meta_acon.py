@@ -16,7 +16,7 @@ from acon_mm.ops import acon, spatial_mean, torch_private
 from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 from acon_mm.registry import MODELS
 
-from .acon import TwoSlopeActivation
+from .acon import LIKE, TwoSlopeActivation
 from .folding import fold_norm
 
 MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
@@ -55,8 +55,13 @@ class MetaAcon(TwoSlopeActivation):
             ``dict(type='SyncBN')``; None for no norm. Inside a backbone the default is the
             backbone's ``norm_cfg``. A batch norm must keep running statistics, which single
             samples need. Channel-wise only.
-        init: ``'paper'`` (``p1 = 1``, ``p2 = 0``) or ``'normal'`` (both from N(0, 1)).
+        init: ``'paper'`` (``p1 = 1``, ``p2 = 0``), ``'normal'`` (both from N(0, 1)), or a key of
+            :data:`~acon_mm.models.activations.acon.LIKE`. The factor is then
+            ``2 * value * sigmoid(gain * bn2(fc2(...)))`` with a parameter ``gain`` of shape
+            ``(C,)`` that starts from 0, and ``bn2`` has no weights. The compiled kernels do not
+            compute such a factor: it takes torch's operations. Channel-wise only.
         inplace: Ignored.
+        channel_dim: 1, or -1 if the channels are the last dimension.
 
     Shape:
         - Input: ``(N, C, ...)``, any float dtype; ``(N, C)`` counts as a map of one pixel.
@@ -69,19 +74,23 @@ class MetaAcon(TwoSlopeActivation):
             config of a norm that works here.
     """
 
-    channel_wise: Final[bool]  # a constant for torch.jit.script
+    # Constants for torch.jit.script.
+    channel_wise: Final[bool]
+    like: Final[bool]
 
     def __init__(
         self,
-        num_channels: int,
+        num_channels: int | None = None,
         manner: str = 'channel_wise',
         reduction: int = 16,
         depthwise: bool = False,
         norm_cfg: dict | None = dict(type='BN'),  # noqa: B006
         init: str = 'paper',
         inplace: bool = False,
+        channel_dim: int = 1,
     ) -> None:
-        super().__init__(num_channels, init)
+        super().__init__(num_channels, init, channel_dim)
+        channels = self.num_channels
         if manner not in MANNERS:
             raise ValueError(f'manner must be one of {MANNERS}, but it is {manner!r}')
         if not isinstance(reduction, int) or reduction < 1:
@@ -91,15 +100,26 @@ class MetaAcon(TwoSlopeActivation):
                 f"depthwise must be False unless manner is 'channel_wise', but it is "
                 f'{depthwise!r} and manner is {manner!r}'
             )
+        if init in LIKE and manner != 'channel_wise':
+            raise ValueError(
+                f"init must be 'paper' or 'normal' unless manner is 'channel_wise', but it is "
+                f'{init!r} and manner is {manner!r}'
+            )
         self.manner = manner
         self.channel_wise = manner == 'channel_wise'
+        self.like = init in LIKE
+        self.scale = 2 * LIKE.get(init, 0.5)
         if self.channel_wise:
-            hidden = num_channels if depthwise else max(reduction, num_channels // reduction)
-            groups = num_channels if depthwise else 1
-            self.fc1 = nn.Conv2d(num_channels, hidden, 1, groups=groups)
+            hidden = channels if depthwise else max(reduction, channels // reduction)
+            groups = channels if depthwise else 1
+            self.fc1 = nn.Conv2d(channels, hidden, 1, groups=groups)
             self.bn1 = _build_norm(norm_cfg, hidden)
-            self.fc2 = nn.Conv2d(hidden, num_channels, 1, groups=groups)
-            self.bn2 = _build_norm(norm_cfg, num_channels)
+            self.fc2 = nn.Conv2d(hidden, channels, 1, groups=groups)
+            if self.like:
+                # Not the weight of bn2: what an init_cfg sets in all norms would undo it.
+                self.gain = nn.Parameter(torch.empty(channels))
+                norm_cfg = norm_cfg and dict(norm_cfg, affine=False)
+            self.bn2 = _build_norm(norm_cfg, channels)
         self.reset_parameters()
 
     @staticmethod
@@ -134,6 +154,8 @@ class MetaAcon(TwoSlopeActivation):
             for layer in (self.fc1, self.bn1, self.fc2, self.bn2):
                 if hasattr(layer, 'reset_parameters'):
                     layer.reset_parameters()
+        if self.like:
+            nn.init.zeros_(self.gain)
 
     def switching_factor(self, x: Tensor) -> Tensor:
         """Compute the switching factor of each sample.
@@ -142,7 +164,8 @@ class MetaAcon(TwoSlopeActivation):
             x: A float tensor of shape ``(N, C, ...)``.
 
         Returns:
-            A tensor of values in (0, 1) and of shape ``(N, C)`` (channel-wise), ``(N, 1)``
+            A tensor of values in (0, 1), with an init of :data:`LIKE` up to twice the value there,
+            and of shape ``(N, C)`` (channel-wise), ``(N, 1)``
             (layer-wise) or ``x.shape`` (pixel-wise). Autocast does not narrow its dtype: the first
             two are computed in that of the parameters and of the sum, float32 as a rule.
         """
@@ -154,14 +177,20 @@ class MetaAcon(TwoSlopeActivation):
         hidden = pooled.to(self.fc1.weight.dtype)
         if torch.jit.is_scripting():
             hidden = self.bn1(self.fc1(hidden[:, :, None, None]))
-            return torch.sigmoid(self.bn2(self.fc2(hidden))).flatten(1)
+            return self._factor(self.bn2(self.fc2(hidden)).flatten(1))
         else:  # what follows a return would be scripted as well
             with _no_autocast(x.device.type):
                 hidden = normalise(self.bn1, _pointwise(self.fc1, hidden))
                 hidden = normalise(self.bn2, _pointwise(self.fc2, hidden))
-                return torch.sigmoid(hidden)
+                return self._factor(hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _factor(self, x: Tensor) -> Tensor:
+        if self.like:
+            return torch.sigmoid(x * self.gain) * self.scale
+        else:  # what follows a return would be scripted as well
+            return torch.sigmoid(x)
+
+    def activate(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
             layers = default_layers(self)
@@ -189,7 +218,8 @@ class MetaAcon(TwoSlopeActivation):
             self.bn2 = fold_norm(self.fc2, self.bn2)
 
     def extra_repr(self) -> str:
-        return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}'
+        last = '' if self.channel_dim == 1 else f', channel_dim={self.channel_dim}'
+        return f'{self.num_channels}, manner={self.manner!r}, init={self.init!r}{last}'
 
 
 def _is_batch_norm(norm: type[nn.Module]) -> bool:

@@ -80,6 +80,8 @@ def _describe_activation(act: Any) -> Activation | None:
         return None
     if type(act) in PLAIN:
         return PLAIN[type(act)]
+    if act.channel_dim != 1:
+        return None
     if not isinstance(act, MetaAcon):
         return Activation('acon', act.constants())
     if act.manner == 'layer_wise':

@@ -1,0 +1,43 @@
+"""Load the weights of a stock network into the network with other activations."""
+
+import logging
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import nn
+
+from acon_mm.models.activations.acon import ChannelActivation
+
+from .report import shorten
+
+
+def accept_stock_weights(network: nn.Module) -> None:
+    """Let a checkpoint lack the parameters of activations, with a warning that names them.
+
+    This holds for ``load_from``, ``init_cfg`` and ``load_state_dict``: the keys do not count as
+    missing. Those activations keep the values that they have.
+
+    Args:
+        network: The network, which gets a hook.
+    """
+    network.register_load_state_dict_post_hook(_warn_of_missing_activations)
+
+
+def _warn_of_missing_activations(network: nn.Module, incompatible: Any) -> None:
+    missing = incompatible.missing_keys
+    names = []
+    for name, module in network.named_modules():
+        if isinstance(module, ChannelActivation):
+            # The keys have the prefix of the network in what is loaded.
+            keys = tuple(f'{name}.{key}' for key in module.state_dict())
+            lacking = [key for key in missing if key.endswith(keys)]
+            if lacking:
+                names.append(name)
+                missing[:] = [key for key in missing if key not in lacking]
+    if names:
+        print_log(
+            f'The checkpoint has no parameters for {len(names)} activations of '
+            f'{type(network).__name__}, which keep their first values: {shorten(names)}',
+            logger='current',
+            level=logging.WARNING,
+        )

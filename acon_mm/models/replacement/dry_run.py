@@ -1,7 +1,7 @@
 """Run a network once to see its activations at work: where, in which order and on what."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,10 +54,13 @@ class Trace:
     Attributes:
         events: In the order of the calls.
         functions: The places at which a function such as ``F.relu`` is called.
+        overwritten: The activations whose inputs the network changes in place later on. ReLU does
+            not mind, as its gradient follows from its output; that of ACON needs the input.
     """
 
     events: list[Event] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
+    overwritten: set[str] = field(default_factory=set)
 
     def calls(self, name: str) -> list[Event]:
         """Return the calls of an activation."""
@@ -73,7 +76,8 @@ def dry_run(
     """Run a network and record the calls of its activations.
 
     The network is as before afterwards: its modes, its buffers, and torch's random numbers. Batch
-    norms use their running statistics, so that one sample is enough.
+    norms use their running statistics, so that one sample is enough, and no activation works in
+    place, as ACON does not.
 
     Args:
         network: The network.
@@ -88,6 +92,7 @@ def dry_run(
     recorder = _Recorder(trace)
     with ExitStack() as stack:
         stack.enter_context(_unchanged(network))
+        stack.enter_context(_out_of_place(activations.values()))
         stack.enter_context(torch.no_grad())
         for name, module in network.named_modules():
             recorder.watch(stack, name, module)
@@ -99,6 +104,9 @@ def dry_run(
             if isinstance(module, _BatchNorm):
                 module.eval()
         run()
+    for name, x, value in recorder.inputs:
+        if not torch.equal(x, value):
+            trace.overwritten.add(name)
     return trace
 
 
@@ -116,6 +124,18 @@ def _unchanged(network: nn.Module) -> Iterator[None]:
             buffer.copy_(value)
 
 
+@contextmanager
+def _out_of_place(activations: Iterable[nn.Module]) -> Iterator[None]:
+    changed: list[Any] = [module for module in activations if getattr(module, 'inplace', False)]
+    for module in changed:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.inplace = True
+
+
 class _Recorder(TorchFunctionMode):
     def __init__(self, trace: Trace) -> None:
         super().__init__()
@@ -124,6 +144,7 @@ class _Recorder(TorchFunctionMode):
         self.layer: nn.Module | None = None
         self.conv: nn.Module | None = None
         self.in_activation = 0
+        self.inputs: list[tuple[str, Tensor, Tensor]] = []
 
     def watch(self, stack: ExitStack, name: str, module: nn.Module) -> None:
         """Follow which module is running, and which layer ran last."""
@@ -147,6 +168,7 @@ class _Recorder(TorchFunctionMode):
 
         def enter(module: nn.Module, args: tuple) -> None:
             self._add(name, args[0])
+            self.inputs.append((name, args[0], args[0].clone()))
             self.in_activation += 1
 
         def leave(module: nn.Module, args: tuple, output: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from acon_mm.errors import UserError
@@ -81,7 +81,7 @@ def replace_activations(
 
     Examples:
         >>> import torch
-        >>> from torch import nn
+        >>> from torch import Tensor, nn
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> replace_activations(net, torch.rand(1, 3, 8, 8), dict(type='acon_mm.AconC'))[1]
         AconC(8, init='paper')
@@ -99,6 +99,8 @@ def replace_activations(
         name: _build(act_cfg, found, name, model, like_replaced)
         for name, found in channels.items()
     }
+    for name in set().union(*(trace.overwritten for trace in runs.made)) & built.keys():
+        built[name].register_forward_pre_hook(_copy_input)
     for name, new in built.items():
         _put(model, name, new)
     accept_stock_weights(model)
@@ -206,6 +208,11 @@ def _build(
         new.to(beside[0].device, wide)
         new.requires_grad_(any(param.requires_grad for param in beside))
     return new
+
+
+def _copy_input(activation: nn.Module, args: tuple[Tensor]) -> Tensor:
+    """Leave the input to the network, which changes it in place afterwards."""
+    return args[0].clone()
 
 
 def _parameters_beside(model: nn.Module, name: str) -> list[nn.Parameter]:

@@ -37,7 +37,9 @@ digits = dict(
     data_prefix=dict(img='images/train/'),
     pipeline=[*load, dict(type='PackDetInputs')],
 )
-train_dataloader = dict(**loader, dataset=digits)
+# YOLOX tells its data set when to leave off mixing images.
+mixed = dict(type='MultiImageMixDataset', dataset=digits, pipeline=[])
+train_dataloader = dict(**loader, dataset=mixed)
 val_dataloader = dict(
     **loader,
     dataset=dict(

@@ -8,7 +8,8 @@ one. The table of all of them is in docs/networks.md.
 import argparse
 import logging
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from acon_mm.analysis.markdown import markdown_table
+from acon_mm.analysis.markdown import NONE, markdown_table
+from acon_mm.analysis.marks import replace_between
 from acon_mm.errors import UserError
 from acon_mm.models.activations.acon import ChannelActivation
 from acon_mm.models.replacement.example_input import SIZES, example_input
@@ -111,7 +113,13 @@ ARGUMENTS: dict[str, dict] = {
         light_branch_middle_channels=32,
     ),
     'mmseg.STDCNet': {key: value for key, value in STDC.items() if key != 'type'},
-    'mmseg.STDCContextPathNet': dict(backbone_cfg=STDC, last_in_channels=(1024, 512)),
+    'mmseg.STDCContextPathNet': dict(
+        backbone_cfg=STDC,
+        last_in_channels=(1024, 512),
+        ffm_cfg=dict(in_channels=384, out_channels=256, scale_factor=4),
+    ),
+    'mmseg.TIMMBackbone': dict(model_name='resnet18'),
+    'mmpretrain.TIMMBackbone': dict(model_name='resnet18'),
     'mmseg.PCPVT': dict(
         embed_dims=(64, 128, 320, 512),
         num_heads=(1, 2, 5, 8),
@@ -182,13 +190,11 @@ class Result(NamedTuple):
         name: Its registered name, with the scope.
         replaced: The number of activations replaced.
         reason: Why it failed; None if it passed.
-        without: Whether there was nothing to replace.
     """
 
     name: str
     replaced: int
     reason: str | None
-    without: bool = False
 
 
 def networks(libraries: tuple[str, ...] = LIBRARIES) -> Iterator[tuple[str, dict]]:
@@ -227,7 +233,7 @@ def survey(name: str, arguments: dict, act_cfg: dict | None = None) -> Result:
             network = MODELS.build(cfg)
             _check(network, cfg)
         except UserError as error:
-            return Result(name, 0, _sentence(error), 'has none of these classes' in str(error))
+            return Result(name, 0, _sentence(error))
         except Exception as error:  # any other reason is one to look at
             return Result(name, 0, f'{type(error).__name__}: {_sentence(error)}')
     return Result(name, sum(isinstance(m, ChannelActivation) for m in network.modules()), None)
@@ -278,17 +284,24 @@ def _sentence(error: Exception) -> str:
     return re.sub(r'\S*/site-packages/', '', text)[:300]
 
 
-def table(results: list[Result]) -> str:
+def table(results: Sequence[Result]) -> str:
     """Write the results as a table in Markdown, with their sum above it."""
     passed = [result for result in results if result.reason is None]
     rows = [
-        [result.name, str(result.replaced) if result.reason is None else '–', result.reason or '']
+        [result.name, str(result.replaced) if result.reason is None else NONE, result.reason or '']
         for result in results
     ]
-    return (
-        f'{len(passed)} of {len(results)} pass.\n\n'
-        f'{markdown_table(["Network", "Activations replaced", "Reason"], rows)}\n'
-    )
+    header = ['Network', 'Activations', 'Reason']
+    return f'{len(passed)} of {len(results)} pass.\n\n{markdown_table(header, rows)}'
+
+
+def read_table(text: str) -> list[Result]:
+    """Return the results of a table that :func:`table` has written."""
+    rows = re.findall(r'^\| ((?:mm|torch)\w+\.\w+) *\| *(\S+) *\| *(.*?) *\|$', text, re.MULTILINE)
+    return [
+        Result(name, 0, reason) if number == NONE else Result(name, int(number), None)
+        for name, number, reason in rows
+    ]
 
 
 def main() -> None:
@@ -297,16 +310,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--only', nargs='+', metavar='NAME', help='such as mmdet.CSPNeXt')
-    parser.add_argument('--update', type=Path, metavar='FILE', help='replace the table in FILE')
+    parser.add_argument(
+        '--update', type=Path, metavar='FILE', help='put the results into the table of this file'
+    )
     args = parser.parse_args()
     MMLogger.get_current_instance().setLevel(logging.ERROR)
-    results = []
+    warnings.simplefilter('ignore')
+    text = args.update.read_text(encoding='utf-8') if args.update else ''
+    results = {result.name: result for result in read_table(text)}
     for name, arguments in networks():
         if not args.only or name in args.only:
             torch.manual_seed(0)
-            results.append(survey(name, arguments))
-            print(*results[-1][:3], flush=True)
-    print(table(results))
+            results[name] = survey(name, arguments)
+            print(*results[name], flush=True)
+    if args.update:
+        order = [name for name, _ in networks()]
+        rows = sorted(results.values(), key=lambda result: order.index(result.name))
+        args.update.write_text(replace_between(text, 'survey', table(rows)), encoding='utf-8')
 
 
 if __name__ == '__main__':

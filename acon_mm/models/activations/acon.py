@@ -18,9 +18,9 @@ from acon_mm.ops.acon import takes_formula
 from acon_mm.ops.formula import fold_acon, folded_acon_formula
 from acon_mm.registry import MODELS
 
-LIKE = {'relu_like': 100.0, 'silu_like': 1.0, 'gelu_like': 1.702}
+LIKE = {'relu_like': 1000.0, 'silu_like': 1.0, 'gelu_like': 1.702}
 """By the inits that start near another activation, the switching factor there. With ``p1 = 1``
-and ``p2 = 0`` ACON differs from ReLU by at most ``0.27846 / beta``, which is 0.0028, from GELU by
+and ``p2 = 0`` ACON differs from ReLU by at most ``0.27846 / beta``, which is 0.00028, from GELU by
 at most 0.0203, and from SiLU not at all."""
 
 INITS = ('paper', 'normal', *LIKE)

@@ -5,8 +5,8 @@ With the values set here the largest differences over all inputs are
 =================  ==================  =======================================
 Activation         ``p2``, ``beta``    largest difference
 =================  ==================  =======================================
-ReLU               0, 100              0.0028
-LeakyReLU, PReLU   slope, 100          0.0028
+ReLU               0, 1000             0.00028
+LeakyReLU, PReLU   slope, 1000         0.00028
 SiLU, Swish        0, 1                0
 QuickGELU          0, 1.702            0
 GELU               0, 1.702            0.0203

@@ -88,15 +88,15 @@ def replace_activations(
     """
     selection = make_selection(replace, where, where_not, stages, one_per_block)
     forward = forward or model
-    stock, shared = _separate(model, selection, forward, example_input)
+    stock, shared, functions = _separate(model, selection, forward, example_input)
     activations = find_activations(model, selection.replace)
     runs = make_runs(model, activations, forward, example_input)
     channels, left = _sort(activations, selection, runs, stock)
     left = {name: why for name, why in left.items() if name not in shared or why != NOT_CALLED}
-    functions = list(dict.fromkeys(place for trace in runs.made for place in trace.functions))
     check_not_empty(channels, left, functions)
+    layers = {event.name: event.conv for trace in runs.made for event in trace.events}
     built = {
-        name: _build(act_cfg, found, name, model, like_replaced)
+        name: _build(act_cfg, found, name, model, layers[name], like_replaced)
         for name, found in channels.items()
     }
     for name in set().union(*(trace.overwritten for trace in runs.made)) & built.keys():
@@ -113,12 +113,12 @@ def replace_activations(
 
 def _separate(
     model: nn.Module, selection: Selection, forward: Callable[[Any], Any], example: Any
-) -> tuple[dict[str, str], set[str]]:
+) -> tuple[dict[str, str], set[str], list[str]]:
     """Give each call of a selected activation a module of its own, where it has not.
 
     Returns:
-        The names of the new modules and those that they had before; and the names that a module
-        had besides others.
+        The names of the new modules and those that they had before; the names that a module had
+        besides others; and the places at which functions such as ``F.relu`` are called.
     """
     activations = find_activations(model, selection.replace)
     runs = make_runs(model, activations, forward, example)
@@ -138,7 +138,7 @@ def _separate(
             for new in separate_calls(owner, attribute):
                 owner.add_module(new, deepcopy(module))
                 stock[f'{parent}.{new}'.lstrip('.')] = name
-    return stock, shared
+    return stock, shared, list(dict.fromkeys(f for trace in runs.made for f in trace.functions))
 
 
 def _sort(
@@ -186,8 +186,14 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _build(
-    act_cfg: dict, channels: Channels, name: str, model: nn.Module, like_replaced: bool
+    act_cfg: dict,
+    channels: Channels,
+    name: str,
+    model: nn.Module,
+    layer: nn.Module | None,
+    like_replaced: bool,
 ) -> nn.Module:
+    """Build what takes the place of an activation after a convolution or linear layer."""
     replaced = model.get_submodule(name)
     cfg = start_like(act_cfg, replaced) if like_replaced else act_cfg
     parts = [build_activation(cfg, width, _norm_cfg(model)) for width in channels.widths]
@@ -202,26 +208,17 @@ def _build(
         if isinstance(part, ChannelActivation):
             part.channel_dim = channels.dim
     new = parts[0] if len(parts) == 1 else ActivationPerWidth(channels, parts)
-    beside = _parameters_beside(model, name)
-    if beside:
-        wide = torch.float64 if beside[0].dtype == torch.float64 else torch.float32
-        new.to(beside[0].device, wide)
-        new.requires_grad_(any(param.requires_grad for param in beside))
+    if layer is not None:
+        weight = next(layer.parameters())
+        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        new.to(weight.device, wide)
+        new.requires_grad_(weight.requires_grad)  # frozen with the stage that it is in
     return new
 
 
 def _copy_input(activation: nn.Module, args: tuple[Tensor]) -> Tensor:
     """Leave the input to the network, which changes it in place afterwards."""
     return args[0].clone()
-
-
-def _parameters_beside(model: nn.Module, name: str) -> list[nn.Parameter]:
-    """Return the parameters of the smallest part of a network that an activation is in."""
-    while name:
-        name = name.rpartition('.')[0]
-        if params := list(model.get_submodule(name).parameters()):
-            return params
-    return []
 
 
 def _norm_cfg(model: nn.Module) -> dict | None:

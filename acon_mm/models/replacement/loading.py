@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import BaseModule
+from mmengine.model import BaseModel
 from torch import nn
 
 from acon_mm.models.activations.acon import ChannelActivation
@@ -19,12 +19,12 @@ def accept_stock_weights(network: nn.Module) -> None:
     missing. Those activations keep the values that they have.
 
     Args:
-        network: The network. It and the parts of it that may have an ``init_cfg`` of their own,
-            such as the backbone, get a hook.
+        network: The network. It gets a hook, and so do the parts of a whole model, which may have
+            an ``init_cfg`` of their own.
     """
-    for module in (network, *network.children()):
-        if module is network or isinstance(module, BaseModule):
-            module.register_load_state_dict_post_hook(_warn_of_missing_activations)
+    parts = network.children() if isinstance(network, BaseModel) else ()
+    for module in (network, *parts):
+        module.register_load_state_dict_post_hook(_warn_of_missing_activations)
 
 
 def _warn_of_missing_activations(network: nn.Module, incompatible: Any) -> None:

@@ -1,4 +1,4 @@
-"""With the channels last, activations compute what they compute with the channels in dimension 1."""
+"""Activations with the channels last compute what they do with them in dimension 1."""
 
 import pytest
 import torch
@@ -20,17 +20,20 @@ FAMILY = {
 
 @pytest.mark.parametrize('shape', [(3, 5, 6), (3, 4, 5, 6), (3, 2, 4, 5, 6), (3, 6)])
 @pytest.mark.parametrize('name', FAMILY)
-def test_values_and_gradients_are_those_after_moving_the_channels(name, shape):
-    last, first = FAMILY[name](channel_dim=-1), FAMILY[name]()
+@pytest.mark.parametrize(
+    ('dtype', 'tolerance'), [(torch.float32, 5e-6), (torch.float64, 1e-12)], ids=str
+)
+def test_values_and_gradients_are_those_after_moving_the_channels(name, shape, dtype, tolerance):
+    last, first = FAMILY[name](channel_dim=-1).to(dtype), FAMILY[name]().to(dtype)
     first.load_state_dict(last.state_dict())
-    x = torch.randn(shape, requires_grad=True)
-    g = torch.randn(shape)
+    x = torch.randn(shape, requires_grad=True, dtype=dtype)
+    g = torch.randn(shape, dtype=dtype)
     y = last(x)
     expected = first(x.movedim(-1, 1).contiguous()).movedim(1, -1)
-    torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(y, expected, rtol=tolerance, atol=min(tolerance, 1e-6))
     wanted = torch.autograd.grad(expected, (x, *first.parameters()), g)
     found = torch.autograd.grad(y, (x, *last.parameters()), g)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.skipif('compiled' not in backend_report(), reason='needs the compiled kernel')

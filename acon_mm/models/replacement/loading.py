@@ -29,15 +29,17 @@ def accept_stock_weights(network: nn.Module) -> None:
 
 def _warn_of_missing_activations(network: nn.Module, incompatible: Any) -> None:
     missing = incompatible.missing_keys
-    names = []
-    for name, module in network.named_modules():
-        if isinstance(module, ChannelActivation):
-            # The keys have the prefix of the network in what is loaded.
-            keys = tuple(f'{name}.{key}' for key in module.state_dict())
-            lacking = [key for key in missing if key.endswith(keys)]
-            if lacking:
-                names.append(name)
-                missing[:] = [key for key in missing if key not in lacking]
+    activations = {n: m for n, m in network.named_modules() if isinstance(m, ChannelActivation)}
+    lacking = set()
+    # Keys start with the name of the network in what is loaded. The longest first: `relu.p1` is
+    # the end of `layer1.0.relu.p1` as well.
+    for name in sorted(activations, key=len, reverse=True):
+        keys = tuple(f'{name}.{key}' for key in activations[name].state_dict())
+        rest = [key for key in missing if not key.endswith(keys)]
+        if len(rest) < len(missing):
+            lacking.add(name)
+            missing[:] = rest
+    names = [name for name in activations if name in lacking]
     if names:
         print_log(
             f'The checkpoint has no parameters for {len(names)} activations of '

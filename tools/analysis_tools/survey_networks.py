@@ -19,8 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from acon_mm.analysis.markdown import NONE, markdown_table
-from acon_mm.analysis.marks import replace_between
+from acon_mm.analysis.markdown import NONE, markdown_table, replace_between
 from acon_mm.errors import UserError
 from acon_mm.models.activations.acon import ChannelActivation
 from acon_mm.models.replacement.example_input import SIZES, example_input

@@ -11,6 +11,7 @@ from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
 from .dry_run import Event
+from .report import shorten
 from .runs import Runs
 
 ELEMENT_WISE = (
@@ -133,5 +134,5 @@ def check_not_empty(
         there += [f'{place} is no module' for place in functions]
         raise UserError(
             'replace, where, where_not and stages leave no activation to replace: '
-            + ('; '.join(there) if there else 'the network has none of these classes')
+            + (shorten(there) if there else 'the network has none of these classes')
         )

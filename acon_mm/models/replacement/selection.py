@@ -130,9 +130,11 @@ def check_not_empty(
 ) -> None:
     """Raise a ``UserError`` that says what is there if nothing is chosen."""
     if not chosen:
-        there = [f'{name} {reason}' for name, reason in left.items()]
-        there += [f'{place} is no module' for place in functions]
+        parts = [
+            shorten([f'{name} {reason}' for name, reason in left.items()]),
+            shorten([f'{place} is no module' for place in functions]),
+        ]
         raise UserError(
             'replace, where, where_not and stages leave no activation to replace: '
-            + (shorten(there) if there else 'the network has none of these classes')
+            + ('; '.join(filter(None, parts)) or 'the network has none of these classes')
         )

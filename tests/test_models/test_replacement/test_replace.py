@@ -199,7 +199,7 @@ def test_stages_and_one_per_block_choose_the_papers_places():
 
 
 def test_nothing_to_replace_is_an_error_with_what_is_there():
-    with pytest.raises(UserError, match=r'mlp\.1 is not in `where`.*relu in forward.*no module'):
+    with pytest.raises(UserError, match=r'relu is not in `where`.*relu in forward.*no module'):
         replace_activations(Net(), IMAGE, META, where='backbone.*')
 
 

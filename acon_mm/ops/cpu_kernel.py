@@ -16,7 +16,7 @@ from torch import Tensor
 from .broadcast import compute_dtype
 from .formula import acon_gradients
 
-INTERFACE = 5
+INTERFACE = 6
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
@@ -134,13 +134,28 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
     for layer in act.layers:
         tensors += (layer.weight.flatten(1), *(t.contiguous() for t in layer[1:6]))
     momenta, eps = (
-        zip(*(layer[6:] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
+        zip(*(layer[6:8] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
     )
     of_batch = (norm.use_batch_stats, norm.momentum, norm.eps) if norm else (False, 0, 0)
     kind = KINDS.index(act.kind)
     return _module.norm_act_forward(
-        x, of_norm, *of_batch, kind, tensors, act.use_batch_stats, momenta, eps
+        x,
+        of_norm,
+        *of_batch,
+        kind,
+        tensors,
+        act.use_batch_stats,
+        momenta,
+        eps,
+        [_join_of(part) for part in (norm, *act.layers)],
     )
+
+
+def _join_of(part: Any) -> Any:
+    if part is None or part.exchange is None:
+        return None
+    statistics = part.running_mean, part.running_var, part.momentum
+    return lambda moments: part.exchange.join(moments, *statistics)
 
 
 def norm_act_backward(
@@ -181,6 +196,7 @@ def norm_act_backward(
         kept,
         act.use_batch_stats,
         with_dx,
+        [part and part.exchange and part.exchange.average for part in (norm, *act.layers)],
     )
     of_rest = zip(found[3:], rest[2:], strict=True)
     return [*found[:3], *(g.view_as(p) if isinstance(p, Tensor) else None for g, p in of_rest)]

@@ -8,6 +8,7 @@
 #include "norm_act.h"
 
 #include <torch/csrc/autograd/python_variable.h>
+#include <pybind11/functional.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
@@ -37,7 +38,7 @@ struct pybind11::detail::type_caster<acon_mm::Parameter> {
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("torch_version") = TORCH_VERSION;
-  m.attr("interface") = 5;  // see cpu_kernel.py
+  m.attr("interface") = 6;  // see cpu_kernel.py
   m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
   m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
   m.def("apply", &acon_mm::apply, py::call_guard<py::gil_scoped_release>());

@@ -228,38 +228,27 @@ void with_activation(
   }
 }
 
-// Writes mean and 1 / sqrt(variance + eps), which the norm uses, and updates the running ones.
+// Writes mean and 1 / sqrt(variance + eps), which the norm uses.
 template <typename T>
 void statistics(
-    const OptTensors& norm, bool batch, double momentum, double eps, const Moments& found,
-    double count, double* stats, int64_t channels) {
-  double* inverse = stats + channels;
-  std::fill_n(stats, channels, 0.0);
-  std::fill_n(inverse, channels, 1.0);
+    const OptTensors& norm, const NormMode& mode, const Moments& found, double count, double* to,
+    int64_t channels) {
+  Statistics stats(channels, count);
+  const auto running = [&](int i) { return norm[i].value_or(Tensor()); };
   if (norm.empty()) {
-    return;
-  }
-  for (int64_t c = 0; batch && c < channels; ++c) {
-    stats[c] = found.mean[c];
-    inverse[c] = 1 / std::sqrt(found.squares[c] / count + eps);
-  }
-  if (!norm[2]) {
-    return;
-  }
-  T* mean = norm[2]->mutable_data_ptr<T>();
-  T* var = norm[3]->mutable_data_ptr<T>();
-  for (int64_t c = 0; c < channels; ++c) {
-    if (batch) {
-      mean[c] += momentum * (found.mean[c] - mean[c]);
-      var[c] += momentum * (found.squares[c] / (count - 1) - var[c]);
-    } else {
-      stats[c] = mean[c];
-      inverse[c] = 1 / std::sqrt(var[c] + eps);
+    stats.var.assign(channels, 1.0);
+  } else if (mode.use_batch_stats) {
+    stats.mean = found.mean;
+    for (int64_t c = 0; c < channels; ++c) {
+      stats.var[c] = found.squares[c] / count;
     }
+    stats.follow<T>(running(2), running(3), mode);
+  } else {
+    stats.read<T>(running(2), running(3));
   }
-  if (batch) {
-    torch::autograd::impl::bump_version(*norm[2]);
-    torch::autograd::impl::bump_version(*norm[3]);
+  for (int64_t c = 0; c < channels; ++c) {
+    to[c] = stats.mean[c];
+    to[channels + c] = 1 / std::sqrt(stats.var[c] + mode.eps);
   }
 }
 
@@ -270,7 +259,7 @@ void statistics(
 Tensors norm_act_forward(
     const Tensor& input, const OptTensors& norm, bool batch, double momentum, double eps,
     int64_t kind, const Tensors& act, bool act_batch, std::pair<double, double> act_momentum,
-    std::pair<double, double> act_eps) {
+    std::pair<double, double> act_eps, const std::vector<Exchange>& joins) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input);
   const bool meta = kind >= kChannelWise;
@@ -288,7 +277,7 @@ Tensors norm_act_forward(
           found = moments(plan, from);
         }
         statistics<T>(
-            norm, batch, momentum, eps, found, plan.map.samples * plan.map.pixels,
+            norm, {batch, momentum, eps, joins[0]}, found, plan.map.samples * plan.map.pixels,
             stats.mutable_data_ptr<double>(), channels);
         const Affine<T> affine(norm, stats);
         Tensor beta = kind == kAcon ? act[2] : Tensor();
@@ -309,7 +298,9 @@ Tensors norm_act_forward(
             result.push_back(mean.sum(1, true).sigmoid_().expand_as(mean).contiguous());
           } else {
             const Tensors saved = switching_forward(
-                mean, {act.begin() + 2, act.end()}, act_batch, act_momentum, act_eps);
+                mean, {act.begin() + 2, act.end()},
+                {act_batch, act_momentum.first, act_eps.first, joins[1]},
+                {act_batch, act_momentum.second, act_eps.second, joins[2]});
             result.insert(result.end(), saved.begin(), saved.end());
           }
           beta = result[4];
@@ -329,7 +320,8 @@ Tensors norm_act_forward(
 // beta or the layers.
 Tensors norm_act_backward(
     const Tensor& grad, const Tensor& input, const OptTensors& norm, bool batch, int64_t kind,
-    const Tensors& act, const Tensors& saved, bool act_batch, bool with_dx) {
+    const Tensors& act, const Tensors& saved, bool act_batch, bool with_dx,
+    const std::vector<Exchange>& exchanges) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input), g = like(grad, x);
   const bool meta = kind >= kChannelWise;
@@ -372,7 +364,7 @@ Tensors norm_act_backward(
           if (kind == kChannelWise) {
             const Tensors found = switching_backward(
                 result[5], saved[2], {act.begin() + 2, act.end()},
-                {saved.begin() + 3, saved.end()}, act_batch);
+                {saved.begin() + 3, saved.end()}, act_batch, exchanges);
             dm = found[0];
             result.pop_back();
             result.insert(result.end(), found.begin() + 1, found.end());
@@ -401,10 +393,17 @@ Tensors norm_act_backward(
           }
           const int64_t planes = meta ? samples : 1;
           std::vector<T> c0(planes * channels), c1(channels);
-          const double share = batch ? 1.0 / (samples * plan.map.pixels) : 0;
+          std::vector<double> means(2 * channels);
+          if (batch) {
+            const double count = samples * plan.map.pixels;
+            means = averages<T>(exchanges[0], channels, count, [&](int64_t c) {
+              return std::pair(of_bias[c], of_weight[c] / affine.inverse[c]);
+            });
+          }
           for (int64_t c = 0; c < channels; ++c) {
-            const double slope = -share * affine.inverse[c] * of_weight[c];
-            const double shared = -share * of_bias[c] - slope * affine.rounding(c);
+            const double slope =
+                -affine.inverse[c] * affine.inverse[c] * means[channels + c];
+            const double shared = -means[c] - slope * affine.rounding(c);
             c1[c] = static_cast<T>(affine.k[c] * slope);
             for (int64_t i = c; i < planes * channels; i += channels) {
               const double of_mean = meta ? static_cast<double>(dms[i]) / plan.map.pixels : 0;

@@ -11,6 +11,33 @@
 namespace acon_mm {
 namespace {
 
+// Of the gradient of the value and x, with the sums of ACON's own parameters: those of the norm's
+// operation are NaN where x is infinite.
+struct AconBackward : AconOp {
+  static constexpr int kInputs = 2, kSums = 3;  // for p1, p2 and, but for d^2, beta
+  static constexpr bool kWrites = true, kFills = false;
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V* sums) {
+    using T = typename V::value_type;
+    const V g = in[0], x = in[1], z = p[2] * x;
+    const Logistic<V> f(z);
+    const V t = f.er * f.r;
+    const V zt = f.a * t;       // -|z| * t
+    const V large = f.r - zt;   // h where z >= 0
+    const V small = f.er + zt;  // 1 - h there
+    // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
+    const V finite = at::vec::clamp(
+        x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
+    const V of_large = x * large;
+    const V of_small = finite * small;
+    sums[0] = fmadd(g, by_sign(z, of_large, of_small), sums[0]);
+    sums[1] = fmadd(g, by_sign(z, of_small, of_large), sums[1]);
+    sums[2] = fmadd(g * (finite * t), finite, sums[2]);
+    return g * fmadd(p[0], by_sign(z, large, small), p[1]);
+  }
+};
+
 struct AconForward : AconOp {
   static constexpr int kInputs = 1, kSums = 0;
   static constexpr bool kWrites = true, kFills = false;
@@ -18,17 +45,6 @@ struct AconForward : AconOp {
   template <typename V>
   static inline V apply(const V* in, const V* p, V*) {
     return value(in[0], p);
-  }
-};
-
-// Of the gradient of the value and x.
-struct AconBackward : AconOp {
-  static constexpr int kInputs = 2;
-  static constexpr bool kWrites = true, kFills = false;
-
-  template <typename V>
-  static inline V apply(const V* in, const V* p, V* sums) {
-    return gradient<true>(in[0], in[1], p, sums);
   }
 };
 

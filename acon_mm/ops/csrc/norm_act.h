@@ -25,23 +25,6 @@ using OptTensors = std::vector<std::optional<Tensor>>;
 // What follows the norm: a plain ReLU, ACON with a given beta, and Meta-ACON in two manners.
 enum Kind : int64_t { kRelu, kAcon, kChannelWise, kLayerWise };
 
-struct ReluOp {
-  static constexpr int kParams = 0, kSums = 0;
-
-  template <typename T>
-  static inline void prepare(T*) {}
-
-  template <typename V>
-  static inline V value(V x, const V*) {
-    return at::vec::maximum(x, V(0));
-  }
-
-  template <bool kAdds, typename V>
-  static inline V gradient(V g, V x, const V*, V*) {
-    return V::blendv(g, V(0), x <= V(0));
-  }
-};
-
 // The sums of x - shift and of its square.
 struct Deviations {
   static constexpr int kInputs = 1, kParams = 1, kSums = 2;
@@ -76,13 +59,12 @@ struct NormForward {
   }
 };
 
-// Of the gradient of the value and x. If kAdds, the sums are those of g a, of g a (x - m) and of
-// the activation; otherwise c0 and c1 are known, the last two parameters.
-template <typename Act, bool kAdds, bool kWrites_>
+// Of the gradient of the value and x: writes k g a, where a is the slope of the activation, and
+// adds up g h, g h (x - m) and the sums of the activation.
+template <typename Act>
 struct NormBackward {
-  static constexpr int kInputs = 2, kParams = 3 + Act::kParams + (kAdds ? 0 : 2);
-  static constexpr int kSums = kAdds ? 2 + Act::kSums : 0;
-  static constexpr bool kWrites = kWrites_, kFills = false;
+  static constexpr int kInputs = 2, kParams = 3 + Act::kParams, kSums = 2 + Act::kSums;
+  static constexpr bool kWrites = true, kFills = false;
 
   template <typename T>
   static inline void prepare(T* p) {
@@ -92,16 +74,26 @@ struct NormBackward {
   template <typename V>
   static inline V apply(const V* in, const V* p, V* sums) {
     const V centred = in[1] - p[0];
-    const V ga =
-        Act::template gradient<kAdds>(in[0], fmadd(centred, p[1], p[2]), p + 3, sums + 2);
-    if constexpr (kAdds) {
-      sums[0] = sums[0] + ga;
-      sums[1] = fmadd(ga, centred, sums[1]);
-      return p[1] * ga;
-    } else {
-      const V* c = p + 3 + Act::kParams;
-      return fmadd(p[1], ga, fmadd(c[1], centred, c[0]));
-    }
+    V gh;
+    const V ga = Act::gradient(
+        in[0], centred, fmadd(centred, p[1], p[2]), p + 3, gh, sums + 2);
+    sums[0] = sums[0] + gh;
+    sums[1] = fmadd(gh, centred, sums[1]);
+    return p[1] * ga;
+  }
+};
+
+// Of k g a and x, the gradient of x; m, c0 and c1 are the parameters.
+struct NormFinish {
+  static constexpr int kInputs = 2, kParams = 3, kSums = 0;
+  static constexpr bool kWrites = true, kFills = false;
+
+  template <typename T>
+  static inline void prepare(T*) {}
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V*) {
+    return in[0] + fmadd(p[2], in[1] - p[0], p[1]);
   }
 };
 
@@ -330,7 +322,8 @@ Tensors norm_act_backward(
   const Tensor beta = meta ? saved[3] : kind == kAcon ? act[2] : Tensor();
   const auto wide = x.options().dtype(at::toOpMathType(x.scalar_type()));
   const Tensor dweight = at::empty({channels}, wide), dbias = at::empty_like(dweight);
-  Tensors result = {with_dx ? at::empty_like(x) : Tensor(), dweight, dbias};
+  const Tensor dx = at::empty_like(x);
+  Tensors result = {with_dx ? dx : Tensor(), dweight, dbias};
   if (kind != kRelu) {
     result.insert(
         result.end(), {at::empty_like(dweight), at::empty_like(dweight), at::empty_like(beta)});
@@ -339,28 +332,33 @@ Tensors norm_act_backward(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::norm_act backward", [&] {
         using T = at::opmath_type<scalar_t>;
         const Affine<T> affine(norm, saved[0]);
-        const std::array<const scalar_t*, 2> in{
-            g.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>()};
-        scalar_t* const dx = with_dx ? result[0].mutable_data_ptr<scalar_t>() : nullptr;
+        const scalar_t* const from = x.const_data_ptr<scalar_t>();
+        scalar_t* const to = dx.mutable_data_ptr<scalar_t>();
         with_activation<T>(kind, act, beta, [&](auto op, const auto& act_params) {
-          using Act = decltype(op);
-          const auto params = join(affine.params(), act_params);
-          using Adds = NormBackward<Act, true, false>;
-          std::vector<T> partial(plan.partial_sums(Adds::kSums));
-          const bool at_once = with_dx && !batch && !meta;
-          if (at_once) {
-            Sweep<NormBackward<Act, true, true>, scalar_t>{in, dx, params}.run(
-                plan, partial.data());
-          } else {
-            Sweep<Adds, scalar_t>{in, nullptr, params}.run(plan, partial.data());
-          }
-          const std::vector<double> sums = add_up(plan, Adds::kSums, partial.data());
-          Tensor dm;  // the gradient of the mean of y over a plane
-          if constexpr (Act::kSums > 0) {
+          using Pass = NormBackward<decltype(op)>;
+          std::vector<T> partial(plan.partial_sums(Pass::kSums));
+          Sweep<Pass, scalar_t>{
+              {g.const_data_ptr<scalar_t>(), from}, to, join(affine.params(), act_params)}
+              .run(plan, partial.data());
+          std::vector<double> sums = add_up(plan, Pass::kSums, partial.data());
+          if constexpr (Pass::kSums > 2) {
+            // Those of g y h, g y (1 - h) and g y^2 t, and then those of g a and g a (x - m).
+            std::vector<double> of_act(sums.begin() + 2 * channels, sums.end());
+            const Param<T> p1 = of<T>(act[0]), p2 = of<T>(act[1]);
+            for (int64_t c = 0; c < channels; ++c) {
+              double *const gh = &sums[c], *const ghx = &sums[channels + c];
+              const double g = sums[2 * channels + c], gx = sums[3 * channels + c];
+              const double k = affine.k[c], q = affine.q[c];
+              const double low = p2.at(0, c), d = static_cast<double>(p1.at(0, c)) - low;
+              of_act[c] = k * *ghx + q * *gh;
+              of_act[channels + c] = k * (gx - *ghx) + q * (g - *gh);
+              *gh = d * *gh + low * g;
+              *ghx = d * *ghx + low * gx;
+            }
             write_gradients<T>(
-                sums.data() + 2 * channels, channels, act[0], act[1], result[3], result[4],
-                result[5]);
+                of_act.data(), channels, act[0], act[1], result[3], result[4], result[5]);
           }
+          Tensor dm;  // the gradient of the mean of y over a plane
           if (kind == kChannelWise) {
             const Tensors found = switching_backward(
                 result[5], saved[2], {act.begin() + 2, act.end()},
@@ -388,7 +386,7 @@ Tensors norm_act_backward(
           }
           std::copy(of_weight.begin(), of_weight.end(), dweight.mutable_data_ptr<T>());
           std::copy(of_bias.begin(), of_bias.end(), dbias.mutable_data_ptr<T>());
-          if (at_once || !with_dx) {
+          if (!with_dx || (!batch && !meta)) {
             return;
           }
           const int64_t planes = meta ? samples : 1;
@@ -410,10 +408,10 @@ Tensors norm_act_backward(
               c0[i] = static_cast<T>(affine.k[c] * (of_mean + shared));
             }
           }
-          const std::array<Param<T>, 2> rest{
-              Param<T>{c0.data(), meta ? channels : 0}, Param<T>{c1.data(), 0}};
-          Sweep<NormBackward<Act, false, true>, scalar_t>{in, dx, join(params, rest)}.run(
-              plan, nullptr);
+          const std::array<Param<T>, 3> rest{
+              Param<T>{affine.m.data(), 0}, Param<T>{c0.data(), meta ? channels : 0},
+              Param<T>{c1.data(), 0}};
+          Sweep<NormFinish, scalar_t>{{to, from}, to, rest}.run(plan, nullptr);
         });
       });
   return result;

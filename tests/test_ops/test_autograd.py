@@ -155,16 +155,6 @@ def test_numbers_cost_no_tensor(kernel):
         assert family[0] == [['empty_like', 'empty_like'], ['empty_like']]
 
 
-@needs_cpu_kernel
-def test_what_modules_pass_needs_no_autograd_function_in_python(monkeypatch):
-    monkeypatch.setattr(autograd, '_Acon', None)
-    monkeypatch.setattr(autograd, 'per_channel', None)
-    for act in (AconA(3), AconA(3, learnable=False), AconB(3), AconC(3)):
-        x = torch.randn(2, 3, 4, 5, requires_grad=True)
-        act(x).sum().backward()
-        assert x.grad is not None
-
-
 @pytest.mark.parametrize('kernel', KERNELS)
 def test_a_map_that_was_overwritten_is_noticed_in_the_backward_pass(kernel):
     x = torch.randn(2, 3, 4, 5)

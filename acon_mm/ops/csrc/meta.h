@@ -124,31 +124,33 @@ void normalise(
   const T* bias = layer.norm_bias.const_data_ptr<T>();
   T* inverse = scale.mutable_data_ptr<T>();
   Statistics stats(width, n);
+  std::vector<T> mean(width), var(width);
   if (!mode.use_batch_stats) {
     stats.read<T>(layer.running_mean, layer.running_var);
   } else {
     for (int64_t i = 0; i < n * width; i += width) {
       for (int64_t c = 0; c < width; ++c) {
-        stats.mean[c] += from[i + c];
+        mean[c] += from[i + c];
       }
     }
     for (int64_t c = 0; c < width; ++c) {
-      stats.mean[c] /= n;
+      mean[c] /= n;
     }
     for (int64_t i = 0; i < n * width; i += width) {
       for (int64_t c = 0; c < width; ++c) {
-        const double d = from[i + c] - stats.mean[c];
-        stats.var[c] += d * d;
+        const T d = from[i + c] - mean[c];
+        var[c] += d * d;
       }
     }
     for (int64_t c = 0; c < width; ++c) {
-      stats.var[c] /= n;
+      stats.mean[c] = mean[c];
+      stats.var[c] = var[c] / n;
     }
     stats.follow<T>(layer.running_mean, layer.running_var, mode);
   }
-  std::vector<T> mean(stats.mean.begin(), stats.mean.end());
   for (int64_t c = 0; c < width; ++c) {
-    inverse[c] = 1 / std::sqrt(stats.var[c] + mode.eps);
+    mean[c] = static_cast<T>(stats.mean[c]);
+    inverse[c] = static_cast<T>(1 / std::sqrt(stats.var[c] + mode.eps));
   }
   T* to = normal.mutable_data_ptr<T>();
   T* result = out.mutable_data_ptr<T>();

@@ -209,14 +209,14 @@ auto join(const std::array<T, kCounts>&... parts) {
   return all;
 }
 
-// Calls work(activation, its parameters).
+// Calls work(activation, its parameters), of ReLU without any and of ACON with p1, p2 and beta.
 template <typename T, typename Work>
 void with_activation(
-    int64_t kind, const Tensors& act, const Tensor& beta, const Work& work) {
-  if (kind == kRelu) {
+    const std::vector<Parameter>& act, const Work& work) {
+  if (act.empty()) {
     work(ReluOp(), std::array<Param<T>, 0>{});
   } else {
-    work(AconOp(), std::array<Param<T>, 3>{of<T>(act[0]), of<T>(act[1]), of<T>(beta)});
+    work(AconOp(), std::array<Param<T>, 3>{of<T>(act[0]), of<T>(act[1]), of<T>(act[2])});
   }
 }
 
@@ -245,13 +245,14 @@ void statistics(
 }
 
 // `norm` is weight, bias, running mean and variance, or empty. `act` is empty, p1, p2 and beta, or
-// p1, p2 and the layers as switching_forward() takes them. Returns the value and what
+// p1 and p2 for Meta-ACON, with the layers as switching_forward() takes them. Returns the value and what
 // norm_act_backward() needs besides: the statistics and, of Meta-ACON, the mean of each plane as
 // normalised and of y, beta, and what the layers save.
 Tensors norm_act_forward(
     const Tensor& input, const OptTensors& norm, bool batch, double momentum, double eps,
-    int64_t kind, const Tensors& act, bool act_batch, std::pair<double, double> act_momentum,
-    std::pair<double, double> act_eps, const std::vector<Exchange>& joins) {
+    int64_t kind, std::vector<Parameter> act, const Tensors& layers, bool act_batch,
+    std::pair<double, double> act_momentum, std::pair<double, double> act_eps,
+    const std::vector<Exchange>& joins) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input);
   const bool meta = kind >= kChannelWise;
@@ -272,7 +273,6 @@ Tensors norm_act_forward(
             norm, {batch, momentum, eps, joins[0]}, found, plan.map.samples * plan.map.pixels,
             stats.mutable_data_ptr<double>(), channels);
         const Affine<T> affine(norm, stats);
-        Tensor beta = kind == kAcon ? act[2] : Tensor();
         if (meta) {
           const Tensor normal = at::empty({plan.map.samples, channels}, wide);
           const Tensor mean = at::empty_like(normal);
@@ -290,14 +290,13 @@ Tensors norm_act_forward(
             result.push_back(mean.sum(1, true).sigmoid_().expand_as(mean).contiguous());
           } else {
             const Tensors saved = switching_forward(
-                mean, {act.begin() + 2, act.end()},
-                {act_batch, act_momentum.first, act_eps.first, joins[1]},
+                mean, layers, {act_batch, act_momentum.first, act_eps.first, joins[1]},
                 {act_batch, act_momentum.second, act_eps.second, joins[2]});
             result.insert(result.end(), saved.begin(), saved.end());
           }
-          beta = result[4];
+          act.push_back(result[4]);
         }
-        with_activation<T>(kind, act, beta, [&](auto op, const auto& params) {
+        with_activation<T>(act, [&](auto op, const auto& params) {
           const Sweep<NormForward<decltype(op)>, scalar_t> sweep{
               {from}, result[0].mutable_data_ptr<scalar_t>(), join(affine.params(), params)};
           sweep.run(plan, nullptr);
@@ -306,35 +305,35 @@ Tensors norm_act_forward(
   return result;
 }
 
-// `norm` is weight and bias, or empty; `act` is empty, p1, p2 and beta, or p1, p2 and the weights
-// as switching_backward() takes them; `saved` is what norm_act_forward() returned besides the value.
+// `norm` is weight and bias, or empty; `act` is as there; `weights` are those that
+// switching_backward() takes; `saved` is what norm_act_forward() returned besides the value.
 // Returns the gradients of x (undefined unless `with_dx`), of weight and bias, and of p1, p2 and
 // beta or the layers.
 Tensors norm_act_backward(
     const Tensor& grad, const Tensor& input, const OptTensors& norm, bool batch, int64_t kind,
-    const Tensors& act, const Tensors& saved, bool act_batch, bool with_dx,
+    std::vector<Parameter> act, const Tensors& weights, const Tensors& saved, bool act_batch,
+    bool with_dx,
     const std::vector<Exchange>& exchanges) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input), g = like(grad, x);
   const bool meta = kind >= kChannelWise;
   const Plan plan(Map(x), meta);
   const int64_t channels = plan.map.channels, samples = plan.map.samples;
-  const Tensor beta = meta ? saved[3] : kind == kAcon ? act[2] : Tensor();
+  if (meta) {
+    act.push_back(saved[3]);
+  }
   const auto wide = x.options().dtype(at::toOpMathType(x.scalar_type()));
   const Tensor dweight = at::empty({channels}, wide), dbias = at::empty_like(dweight);
   const Tensor dx = at::empty_like(x);
   Tensors result = {with_dx ? dx : Tensor(), dweight, dbias};
-  if (kind != kRelu) {
-    result.insert(
-        result.end(), {at::empty_like(dweight), at::empty_like(dweight), at::empty_like(beta)});
-  }
+  std::transform(act.begin(), act.end(), std::back_inserter(result), like_parameter);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::norm_act backward", [&] {
         using T = at::opmath_type<scalar_t>;
         const Affine<T> affine(norm, saved[0]);
         const scalar_t* const from = x.const_data_ptr<scalar_t>();
         scalar_t* const to = dx.mutable_data_ptr<scalar_t>();
-        with_activation<T>(kind, act, beta, [&](auto op, const auto& act_params) {
+        with_activation<T>(act, [&](auto op, const auto& act_params) {
           using Pass = NormBackward<decltype(op)>;
           std::vector<T> partial(plan.partial_sums(Pass::kSums));
           Sweep<Pass, scalar_t>{
@@ -361,13 +360,13 @@ Tensors norm_act_backward(
           Tensor dm;  // the gradient of the mean of y over a plane
           if (kind == kChannelWise) {
             const Tensors found = switching_backward(
-                result[5], saved[2], {act.begin() + 2, act.end()},
+                result[5], saved[2], weights,
                 {saved.begin() + 3, saved.end()}, act_batch, exchanges);
             dm = found[0];
             result.pop_back();
             result.insert(result.end(), found.begin() + 1, found.end());
           } else if (kind == kLayerWise) {
-            dm = at::sigmoid_backward(result[5].sum(1, true), beta).contiguous();
+            dm = at::sigmoid_backward(result[5].sum(1, true), saved[3]).contiguous();
             result.pop_back();
           }
           std::vector<double> of_weight(channels), of_bias(channels);

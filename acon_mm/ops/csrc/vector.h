@@ -117,15 +117,15 @@ inline Vectorized<float> exp_nonpositive(Vectorized<float> a) {
 // 1 / a for a from 1 to 2, to about one unit in the last place.
 template <typename V>
 inline V reciprocal(V a) {
+#if defined(CPU_CAPABILITY_AVX512)
+  // A division takes longer than all of the exponential.
+  if constexpr (std::is_same_v<V, Vectorized<float>>) {
+    const V r = _mm512_rcp14_ps(a);
+    return r * (V(2.0f) - a * r);  // Newton's step, from 14 bits
+  }
+#endif
   return V(1) / a;
 }
-#if defined(CPU_CAPABILITY_AVX512)
-// A step of Newton's from 14 bits: a division takes longer than all of the exponential.
-inline Vectorized<float> reciprocal(Vectorized<float> a) {
-  const Vectorized<float> r = _mm512_rcp14_ps(a);
-  return r * at::vec::fnmadd(a, r, Vectorized<float>(2.0f));
-}
-#endif
 
 template <typename V>
 struct Logistic {

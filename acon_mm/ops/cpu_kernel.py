@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 INTERFACE = 7
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
@@ -117,7 +116,7 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
         that the norm used, of shape ``(2, C)``, in float64.
     """
     of_norm = [_dense(t) for t in norm[:4]] if norm else []
-    layers = []
+    layers: list[Tensor] = []
     for layer in act.layers:
         layers += (layer.weight.flatten(1), *map(_dense, layer[1:6]))
     momenta, eps = (
@@ -170,7 +169,7 @@ def norm_act_backward(
     x, *rest = args
     of_norm = [_dense(t) for t in rest[:2]] if norm else []
     params, layers = rest[2 : 2 + len(act.params)], rest[2 + len(act.params) :]
-    weights = []
+    weights: list[Tensor] = []
     for i in range(0, len(layers), 4):
         weights += (layers[i].flatten(1), _dense(layers[i + 2]))
     found = _module.norm_act_backward(

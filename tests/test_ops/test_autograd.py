@@ -8,8 +8,8 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acon_mm.models import AconA, AconB, AconC, MetaAcon
-from acon_mm.ops import acon, autograd, cpu_kernel, plain_kernel, spatial_mean
+from acon_mm.models import AconA, AconC, MetaAcon
+from acon_mm.ops import acon, cpu_kernel, plain_kernel, spatial_mean
 from acon_mm.ops.autograd import acon_by_kernel
 from acon_mm.ops.backends import choose_kernel
 from acon_mm.ops.formula import acon_formula

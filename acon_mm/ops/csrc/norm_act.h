@@ -5,7 +5,8 @@
 // switching factor. With a, the slope of the activation at y, and dm, the gradient of that mean,
 // the gradient of x is k g a + c0 + c1 (x - m), where c0 and c1 follow from the sums of g a,
 // of g a (x - m) and those of the activation. So there are two passes in each direction, and one
-// where neither the statistics nor Meta-ACON need sums.
+// where neither the statistics nor Meta-ACON need sums. The first one backward leaves k g a in the
+// output, in the map's dtype, so that the second one needs no sigmoid.
 //
 // Without a norm, m is 0 and k is 1: this is Meta-ACON by itself.
 

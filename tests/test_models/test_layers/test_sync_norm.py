@@ -123,9 +123,13 @@ def group(tmp_path_factory):
         )
         for rank in (0, 1)
     ]
-    for process in processes:
-        message = process.communicate(timeout=120)[1].decode()
-        assert process.returncode == 0, message[-3000:]
+    try:
+        for process in processes:
+            message = process.communicate(timeout=300)[1].decode()
+            assert process.returncode == 0, message[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
     return folder
 
 

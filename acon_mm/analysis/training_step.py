@@ -95,7 +95,8 @@ def count_step(
     Synchronised norms run as batch norms, since torch's refuses CPU tensors. How often they
     exchange what is taken from torch's source: in the forward pass all GPUs gather mean, inverse
     deviation and count (``2C + 1`` numbers), in the backward pass they add up two sums
-    (``2C`` numbers) if the gradient of the norm's input is needed; all in float32. Meta-ACON has
+    (``2C`` numbers) if the gradient of the norm's input is needed; all in float32. Norms that are
+    computed with their activation exchange the same. Meta-ACON has
     two such norms, ``bn1`` and ``bn2``. Their exchanges come one after the other and everything
     waits for them, but one exchange could serve both: what ``bn2`` gets is linear in what ``bn1``
     gets, so its statistics follow from the mean and the covariance of the latter.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cpu_kernel, plain_kernel
+from . import plain_kernel
 from .broadcast import align, align_all, check_dimensions, compute_dtype
 from .formula import acon_gradients
 
@@ -23,10 +23,6 @@ def acon_by_kernel(
     Arguments, result and errors as in :func:`acon_mm.ops.acon`; ``kernel`` is a module with the
     functions of :mod:`acon_mm.ops.cpu_kernel`.
     """
-    if kernel is cpu_kernel:  # all of the steps below at once, which counts on a small map
-        y = cpu_kernel.apply(x, p1, p2, beta)
-        if y is not None:
-            return y
     slopes = (per_channel('p1', p1, x), per_channel('p2', p2, x))
     factor = per_channel('beta', beta, x, or_sample=True)
     if factor is not None and all(slope is not None for slope in slopes):

@@ -13,10 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .broadcast import compute_dtype
-from .formula import acon_gradients
-
-INTERFACE = 5
+INTERFACE = 7
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
@@ -51,11 +48,6 @@ def _load() -> tuple[Any, str]:
 
 
 _module, _name_or_reason = _load()
-if _module is not None:
-    _module.set_differentiable_gradients(acon_gradients)
-    # ACON of x, p1, p2 and beta as an autograd function that saves them, as autograd.py has it for
-    # the other kernels; None for tensors that are not as forward() needs them.
-    apply = _module.apply
 
 
 def why_unavailable(device: int | None = None) -> str | None:
@@ -111,12 +103,6 @@ def _dense(param: Any) -> Any:
     return param.resolve_neg().contiguous() if isinstance(param, Tensor) else param
 
 
-def _filled(param: Tensor | float, x: Tensor) -> Tensor:
-    if isinstance(param, Tensor):
-        return param.resolve_neg().contiguous()
-    return torch.full(x.shape[1:2], param, dtype=compute_dtype(x))
-
-
 def can_compute(x: Tensor, kind: str) -> bool:
     """Return whether :func:`norm_act_forward` takes a map and an activation: all of them."""
     return True
@@ -130,17 +116,32 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
         that the norm used, of shape ``(2, C)``, in float64.
     """
     of_norm = [_dense(t) for t in norm[:4]] if norm else []
-    tensors = [_filled(param, x) for param in act.params]
+    layers: list[Tensor] = []
     for layer in act.layers:
-        tensors += (layer.weight.flatten(1), *(t.contiguous() for t in layer[1:6]))
+        layers += (layer.weight.flatten(1), *map(_dense, layer[1:6]))
     momenta, eps = (
-        zip(*(layer[6:] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
+        zip(*(layer[6:8] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
     )
     of_batch = (norm.use_batch_stats, norm.momentum, norm.eps) if norm else (False, 0, 0)
-    kind = KINDS.index(act.kind)
     return _module.norm_act_forward(
-        x, of_norm, *of_batch, kind, tensors, act.use_batch_stats, momenta, eps
+        x,
+        of_norm,
+        *of_batch,
+        KINDS.index(act.kind),
+        [*map(_dense, act.params)],
+        layers,
+        act.use_batch_stats,
+        momenta,
+        eps,
+        [_join_of(part) for part in (norm, *act.layers)],
     )
+
+
+def _join_of(part: Any) -> Any:
+    if part is None or part.exchange is None:
+        return None
+    statistics = part.running_mean, part.running_var, part.momentum
+    return lambda moments: part.exchange.join(moments, *statistics)
 
 
 def norm_act_backward(
@@ -168,19 +169,21 @@ def norm_act_backward(
     x, *rest = args
     of_norm = [_dense(t) for t in rest[:2]] if norm else []
     params, layers = rest[2 : 2 + len(act.params)], rest[2 + len(act.params) :]
-    tensors = [_filled(param, x) for param in params]
+    weights: list[Tensor] = []
     for i in range(0, len(layers), 4):
-        tensors += (layers[i].flatten(1), layers[i + 2].contiguous())
+        weights += (layers[i].flatten(1), _dense(layers[i + 2]))
     found = _module.norm_act_backward(
         g,
         x,
         of_norm,
         bool(norm and norm.use_batch_stats),
         KINDS.index(act.kind),
-        tensors,
+        [*map(_dense, params)],
+        weights,
         kept,
         act.use_batch_stats,
         with_dx,
+        [part and part.exchange and part.exchange.average for part in (norm, *act.layers)],
     )
     of_rest = zip(found[3:], rest[2:], strict=True)
     return [*found[:3], *(g.view_as(p) if isinstance(p, Tensor) else None for g, p in of_rest)]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import cpu_kernel, triton_kernel, triton_norm
+from . import cpu_kernel, no_samples, triton_kernel, triton_norm
 from .autograd import needs_operations
 from .backends import choose_kernel
 from .broadcast import compute_dtype
+from .exchange import BatchExchange
 from .formula import acon_formula
 
 
@@ -31,6 +32,7 @@ class Norm(NamedTuple):
         momentum: The weight of the latest batch in them.
         eps: What is added to the variance.
         use_batch_stats: Whether to take the statistics of the batch.
+        exchange: Joins them with those of other processes; None for those of this one.
     """
 
     weight: Tensor | None
@@ -40,6 +42,7 @@ class Norm(NamedTuple):
     momentum: float
     eps: float
     use_batch_stats: bool
+    exchange: BatchExchange | None = None
 
 
 class NormedLayer(NamedTuple):
@@ -54,6 +57,7 @@ class NormedLayer(NamedTuple):
         running_var: Its running variance, likewise.
         momentum: The weight of the latest batch in them.
         eps: What the norm adds to the variance.
+        exchange: As of a :class:`Norm`.
     """
 
     weight: Tensor
@@ -64,6 +68,7 @@ class NormedLayer(NamedTuple):
     running_var: Tensor
     momentum: float
     eps: float
+    exchange: BatchExchange | None = None
 
 
 class Activation(NamedTuple):
@@ -101,7 +106,8 @@ def may_compute_norm_act(x: Tensor) -> bool:
 
 def _kernel_for(x: Tensor) -> ModuleType | None:
     kernel = choose_kernel(x)
-    return KERNELS.get(kernel) if kernel and x.dim() > 2 and x.numel() > 0 else None
+    kernel = KERNELS.get(kernel) if kernel and x.dim() > 2 else None
+    return no_samples if kernel and x.numel() == 0 else kernel
 
 
 def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
@@ -115,10 +121,13 @@ def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
     kernel = _kernel_for(x)
     if kernel is None or not kernel.can_compute(x, act.kind):
         return False
-    # Batches of one value or sample have no variance: torch refuses them.
-    if norm is not None and norm.use_batch_stats and x.numel() == x.size(1):
+    exchanges = [part.exchange for part in (norm, *act.layers) if part is not None]
+    if x.numel() == 0 and not any(exchanges):
         return False
-    if act.use_batch_stats and x.size(0) == 1:
+    # Batches of one value or sample have no variance: torch refuses them.
+    if norm is not None and norm.use_batch_stats and not norm.exchange and x.numel() == x.size(1):
+        return False
+    if act.use_batch_stats and x.size(0) < 2 and not all(layer.exchange for layer in act.layers):
         return False
     of_channels = [t for t in (*(norm or ())[:4], *act.params) if isinstance(t, Tensor)]
     of_layers = [t for layer in act.layers for t in layer[:6]]
@@ -141,6 +150,7 @@ def norm_act(x: Tensor, norm: Norm | None, act: Activation) -> Tensor:
 
     Returns:
         A tensor of the shape and dtype of ``x``. Nothing is rounded between norm and activation.
+        With an exchange it cannot be differentiated twice.
     """
     kernel = _kernel_for(x)
     if not torch.is_grad_enabled() and kernel is not None:
@@ -158,6 +168,12 @@ def _formula(
     running: Sequence[Tensor],
 ) -> Tensor:
     """Compute it by torch's operations; ``stats`` are the mean and 1 / std used in evaluation."""
+    if any(part.exchange for part in (norm, *act.layers) if part is not None):
+        raise RuntimeError(
+            'the gradients of a batch norm that is synchronised over processes cannot be '
+            'differentiated again or be computed for many outputs at once: pass '
+            'create_graph=False and is_grads_batched=False, or put nn.BatchNorm2d in its place'
+        )
     x, weight, bias, *rest = args
     params, layers = rest[: len(act.params)], rest[len(act.params) :]
     y = x.to(compute_dtype(x))

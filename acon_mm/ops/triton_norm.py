@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .broadcast import compute_dtype
 from .triton_kernel import Tiling, channels_adjacent, packed, passed, tile
@@ -60,6 +61,8 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
     if meta or norm.use_batch_stats:
         sums = take_statistics(x, act.kind)
     with torch.cuda.device_of(x):
+        if norm and norm.exchange:
+            norm = _joined(x, sums, norm, act.kind)
         stats, *means = _finish_statistics(x, sums, norm, act.kind)
         params, kept = list(act.params), []
         if act.kind == 'channel_wise':
@@ -140,6 +143,7 @@ def norm_act_backward(
                 normal_2,
                 inverse_2,
                 act.use_batch_stats,
+                act.layers[1].exchange,
                 sums=sums,
                 beta=beta,
                 splits=tiling.grid[0],
@@ -150,6 +154,7 @@ def norm_act_backward(
                 normal_1,
                 inverse_1,
                 act.use_batch_stats,
+                act.layers[0].exchange,
                 next_du=du_2,
                 next_weight=layers[4],
             )
@@ -174,6 +179,10 @@ def norm_act_backward(
                 use_batch_stats=use_batch_stats, dm_of=dm_of, block_rows=128,
                 block_channels=block_channels, **need, **_blocks(block_samples),
             )  # fmt: skip
+        if norm and norm.exchange and with_dx:
+            shares = norm.exchange.average(torch.cat([grads[4], grads[3] / stats[1]]))
+            coefficients = shares.to(stats.dtype).view(2, channels).neg_()
+            coefficients[1] *= stats[1] * stats[1]
         if with_dx and not at_once:
             device_code().write_dx[tiling.grid](
                 g, x, *arguments, dm, coefficients, dx,
@@ -208,8 +217,8 @@ def _finish_statistics(x: Tensor, sums: Tensor | None, norm: Any, kind: str) -> 
     meta = kind in _META
     means = [stats.new_empty(samples, channels) for _ in range(2)] if meta else []
     tiling = _tile(x, kind)
-    weight, bias, running_mean, running_var, momentum, eps, use_batch_stats = norm or (
-        *(None,) * 4, 0.0, 0.0, False,
+    weight, bias, running_mean, running_var, momentum, eps, use_batch_stats, _ = norm or (
+        *(None,) * 4, 0.0, 0.0, False, None,
     )  # fmt: skip
     device_code().finish_statistics[(-(-channels // 8),)](
         sums, weight, bias, running_mean, running_var, stats, *(means or (None, None)),
@@ -220,6 +229,21 @@ def _finish_statistics(x: Tensor, sums: Tensor | None, norm: Any, kind: str) -> 
         block_rows=128, block_channels=8,
     )  # fmt: skip
     return [stats, *means]
+
+
+def _joined(x: Tensor, sums: Tensor | None, norm: Any, kind: str) -> Any:
+    """Return a norm that takes the statistics of the batches of all processes as given ones."""
+    alone = norm._replace(running_mean=None, running_var=None)
+    local, *_ = _finish_statistics(x, sums, alone, kind)
+    return _join(norm, local[0], local[1], x.numel() // x.size(1))._replace(use_batch_stats=False)
+
+
+def _join(part: Any, mean: Tensor, inverse: Tensor, count: int) -> Any:
+    """Return a norm or layer whose running statistics are those of the batch, joined."""
+    moments = torch.cat([mean, inverse, mean.new_full((1,), count)])
+    joined = part.exchange.join(moments, part.running_mean, part.running_var, part.momentum)
+    mean, var = joined[:-1].to(moments.dtype).chunk(2)
+    return part._replace(running_mean=mean, running_var=var)
 
 
 def _take_sums(
@@ -254,6 +278,10 @@ def _layer_forward(
     samples, inputs = x.shape
     weight = _flat(layer.weight)
     outputs = weight.size(0)
+    if use_batch_stats and layer.exchange:
+        var, mean = torch.var_mean(F.linear(x, weight, layer.bias), 0, correction=0)
+        layer = _join(layer, mean, (var + layer.eps).rsqrt(), samples)
+        use_batch_stats = False
     normal, inverse, y = (
         x.new_empty(s) for s in ((samples, outputs), outputs, (samples, outputs))
     )
@@ -272,6 +300,7 @@ def _layer_backward(
     normal: Tensor,
     inverse: Tensor,
     use_batch_stats: bool,
+    exchange: Any,
     sums: Tensor | None = None,
     beta: Tensor | None = None,
     splits: int = 0,
@@ -288,9 +317,15 @@ def _layer_backward(
         sums, beta, next_du, None if next_weight is None else _flat(next_weight), x,
         layer[2].contiguous(), normal, inverse, du, target, grads,
         samples, inputs, outputs, 0 if next_du is None else next_du.size(1), splits,
-        use_batch_stats=use_batch_stats, is_last=sums is not None, block_outputs=16,
-        **_blocks(_power_of_2(samples)),
+        use_batch_stats=use_batch_stats and not exchange, is_last=sums is not None,
+        block_outputs=16, **_blocks(_power_of_2(samples)),
     )  # fmt: skip
+    if use_batch_stats and exchange:  # so far, du is that of given statistics
+        shares = exchange.average(torch.cat([grads[2], grads[1] / inverse])).to(x.dtype)
+        of_mean, of_inverse = shares.view(2, outputs)
+        du -= layer[2] * inverse * (of_mean + normal * (inverse * of_inverse))
+        torch.mm(du.t(), x, out=target.view(outputs, inputs))
+        torch.sum(du, 0, out=grads[0])
     if target is not dweight:
         dweight.copy_(target.view_as(dweight))
     return du, dweight, *grads

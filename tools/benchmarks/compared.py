@@ -1,11 +1,13 @@
 """The activations that the benchmarks compare, the authors' released code among them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from acon_mm.models import AconC, MetaAcon
+from acon_mm.models.layers import norm_act
 from acon_mm.ops.formula import acon_formula
 
 
@@ -59,6 +61,18 @@ class FormulaAconC(AconC):
         return acon_formula(x, self.p1, self.p2, self.beta)
 
 
+class NormThen(nn.Module):
+    """A batch norm and an activation, computed together where acon_mm does so."""
+
+    def __init__(self, act: Callable[[int], nn.Module], num_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(num_channels)
+        self.act = act(num_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_act(self.norm, self.act, x)
+
+
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     'silu': lambda channels: nn.SiLU(),
     'relu': lambda channels: nn.ReLU(),
@@ -69,5 +83,8 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     'compiled': lambda channels: torch.compile(FormulaAconC(channels), dynamic=False),
     'aconc': AconC,
     'metaacon': MetaAcon,
+    'norm': nn.BatchNorm2d,
+    'norm_aconc': partial(NormThen, AconC),
+    'norm_metaacon': partial(NormThen, MetaAcon),
 }
 """What makes the module of each activation from the number of channels."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from acon_mm.ops import acon, spatial_mean, torch_private
+from acon_mm.ops.exchange import exchange_of
 from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 from acon_mm.registry import MODELS
 
@@ -269,12 +270,12 @@ def _can_bypass(conv: nn.Module) -> bool:
 def _can_bypass_norm(norm: nn.Module) -> bool:
     """Return whether to compute what a norm does instead of calling it changes nothing.
 
-    A batch norm is what computes as torch's does, with weight, bias and running statistics, such
-    as the norms that mmengine puts in the place of synchronised ones. A synchronised one is not.
+    A batch norm is what computes as torch's or torch's synchronised one does, with weight, bias
+    and running statistics, such as the norms that mmengine puts in the place of synchronised ones.
     """
     return (
         isinstance(norm, _BatchNorm)
-        and type(norm).forward is nn.BatchNorm2d.forward
+        and type(norm).forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
         and norm.affine
         and norm.running_mean is not None
         and norm.momentum is not None
@@ -307,6 +308,7 @@ def _normed_layer(conv: Any, norm: Any) -> NormedLayer:
         norm.running_var,
         norm.momentum,
         norm.eps,
+        exchange_of(norm),
     )
 
 

@@ -2,16 +2,19 @@
 
 from typing import Any
 
-import torch
 from mmengine.model.utils import _BatchNormXd
+from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import Tensor, nn
 
 from acon_mm.models.activations import AconA, AconB, AconC, MetaAcon
 from acon_mm.models.activations.meta_acon import default_layers
 from acon_mm.ops import torch_private
+from acon_mm.ops.exchange import exchange_of
 from acon_mm.ops.norm_act import Activation, Norm, can_compute_norm_act, may_compute_norm_act
 from acon_mm.ops.norm_act import norm_act as fused_norm_act
 
+NORMS = (nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm, SyncBatchNorm)
+ACTIVATIONS = (AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU)
 PLAIN: dict[type, Activation] = {
     nn.ReLU: Activation('relu'),
     nn.SiLU: Activation('acon', (1.0, 0.0, 1.0)),
@@ -26,6 +29,11 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     and nothing is rounded between the two. Both are called, one after the other, if one of them
     is of another class or has a hook, and when the call is traced, exported, compiled or
     transformed. The environment variable ``ACON_MM_BACKEND=plain`` has them always called.
+
+    A synchronised norm in training mode, torch's or ``SyncBN`` of mmengine, joins the statistics
+    of all processes between the two passes over ``x``, by the collective operations of torch's:
+    one forward, one backward. So do those inside MetaAcon. This works on the CPU as well, with
+    gloo; torch's module, when it is called, refuses CPU tensors. ``MMSyncBN`` of mmcv is called.
 
     Args:
         norm: A norm; its running statistics are updated as it does it itself.
@@ -46,16 +54,13 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     return act(norm(x))
 
 
-def _can_bypass(module: nn.Module, *classes: type[nn.Module]) -> bool:
-    """Return whether to compute what a module does instead of calling it changes nothing."""
-    replaced = 'forward' in vars(module)
-    return type(module) in classes and not replaced and not torch_private.has_hooks(module)
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether to compute what the class does instead of calling it changes nothing."""
+    return 'forward' not in vars(module) and not torch_private.has_hooks(module)
 
 
 def _describe_norm(norm: Any) -> Norm | None:
-    if not _can_bypass(norm, nn.BatchNorm2d, _BatchNormXd, nn.SyncBatchNorm):
-        return None
-    if isinstance(norm, nn.SyncBatchNorm) and norm.training and _is_distributed():
+    if type(norm) not in NORMS or not _is_plain(norm):
         return None
     # As the forward method of torch's batch norm.
     tracks = norm.training and norm.track_running_stats
@@ -67,7 +72,8 @@ def _describe_norm(norm: Any) -> Norm | None:
     if momentum is None:  # the average of all batches
         count = norm.num_batches_tracked
         momentum = 1 / (count.item() + 1) if tracks and count is not None else 0.0
-    return Norm(norm.weight, norm.bias, mean, var, momentum, norm.eps, use_batch_stats)
+    options = momentum, norm.eps, use_batch_stats, exchange_of(norm)
+    return Norm(norm.weight, norm.bias, mean, var, *options)
 
 
 def _count_batch(norm: Any) -> None:
@@ -76,7 +82,7 @@ def _count_batch(norm: Any) -> None:
 
 
 def _describe_activation(act: Any) -> Activation | None:
-    if not _can_bypass(act, AconA, AconB, AconC, MetaAcon, nn.ReLU, nn.SiLU):
+    if type(act) not in ACTIVATIONS or not _is_plain(act):
         return None
     if type(act) in PLAIN:
         return PLAIN[type(act)]
@@ -88,7 +94,3 @@ def _describe_activation(act: Any) -> Activation | None:
         return Activation('layer_wise', (act.p1, act.p2))
     layers = default_layers(act) if act.channel_wise else None
     return layers and Activation('channel_wise', (act.p1, act.p2), layers, act.bn1.training)
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

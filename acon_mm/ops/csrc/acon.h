@@ -11,6 +11,33 @@
 namespace acon_mm {
 namespace {
 
+// Of the gradient of the value and x, with the sums of ACON's own parameters: those of the norm's
+// operation are NaN where x is infinite.
+struct AconBackward : AconOp {
+  static constexpr int kInputs = 2, kSums = 3;  // for p1, p2 and, but for d^2, beta
+  static constexpr bool kWrites = true, kFills = false;
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V* sums) {
+    using T = typename V::value_type;
+    const V g = in[0], x = in[1], z = p[2] * x;
+    const Logistic<V> f(z);
+    const V t = f.er * f.r;
+    const V zt = f.a * t;       // -|z| * t
+    const V large = f.r - zt;   // h where z >= 0
+    const V small = f.er + zt;  // 1 - h there
+    // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
+    const V finite = at::vec::clamp(
+        x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
+    const V of_large = x * large;
+    const V of_small = finite * small;
+    sums[0] = fmadd(g, by_sign(z, of_large, of_small), sums[0]);
+    sums[1] = fmadd(g, by_sign(z, of_small, of_large), sums[1]);
+    sums[2] = fmadd(g * (finite * t), finite, sums[2]);
+    return g * fmadd(p[0], by_sign(z, large, small), p[1]);
+  }
+};
+
 struct AconForward : AconOp {
   static constexpr int kInputs = 1, kSums = 0;
   static constexpr bool kWrites = true, kFills = false;
@@ -21,35 +48,15 @@ struct AconForward : AconOp {
   }
 };
 
-// Of the gradient of the value and x.
-struct AconBackward : AconOp {
-  static constexpr int kInputs = 2;
-  static constexpr bool kWrites = true, kFills = false;
-
-  template <typename V>
-  static inline V apply(const V* in, const V* p, V* sums) {
-    return gradient<true>(in[0], in[1], p, sums);
-  }
-};
-
-void check(
-    const Tensor& x, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
-  TORCH_CHECK_VALUE(x.dim() >= 2, "x must have at least two dimensions, but it has ", x.dim());
-  TORCH_CHECK_VALUE(
-      p1.fits(x, false) && p2.fits(x, false) && beta.fits(x, true),
-      "p1 and p2 must be numbers or contiguous tensors of the shape (C,), beta likewise or "
-      "(N, C), of ", at::toOpMathType(x.scalar_type()), " on the CPU, for x of ", x.sizes());
+bool per_sample(const Parameter& beta) {
+  const Tensor* tensor = std::get_if<Tensor>(&beta);
+  return tensor && tensor->dim() == 2;
 }
 
 Tensor forward(
     const Tensor& input, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
-  check(input, p1, p2, beta);
   const Tensor x = dense(input);
-  Tensor y = at::empty_like(x);
-  if (x.numel() == 0) {
-    return y;
-  }
-  const Plan plan(Map(x), beta.per_sample());
+  const Tensor y = at::empty_like(x);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon forward", [&] {
         using T = at::opmath_type<scalar_t>;
@@ -57,7 +64,7 @@ Tensor forward(
             {x.const_data_ptr<scalar_t>()},
             y.mutable_data_ptr<scalar_t>(),
             {of<T>(p1), of<T>(p2), of<T>(beta)}};
-        sweep.run(plan, nullptr);
+        sweep.run(Plan(Map(x), per_sample(beta)), nullptr);
       });
   return y;
 }
@@ -108,18 +115,9 @@ void write_gradients(
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& grad, const Tensor& input, const Parameter& p1, const Parameter& p2,
     const Parameter& beta) {
-  check(input, p1, p2, beta);
-  TORCH_CHECK_VALUE(
-      grad.sizes() == input.sizes() && grad.scalar_type() == input.scalar_type(),
-      "g must have the shape and dtype of x");
-  const Tensor x = dense(input);
-  const Tensor g = like(grad, x);
-  Tensor dx = at::empty_like(x);
-  Tensor dp1 = p1.zeros(), dp2 = p2.zeros(), dbeta = beta.zeros();
-  if (x.numel() == 0) {
-    return {dx, dp1, dp2, dbeta};
-  }
-  const Plan plan(Map(x), beta.per_sample());
+  const Tensor x = dense(input), g = like(grad, x), dx = at::empty_like(x);
+  const Tensor dp1 = like_parameter(p1), dp2 = like_parameter(p2), dbeta = like_parameter(beta);
+  const Plan plan(Map(x), per_sample(beta));
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon backward", [&] {
         using T = at::opmath_type<scalar_t>;
@@ -130,8 +128,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
             {of<T>(p1), of<T>(p2), of<T>(beta)}};
         sweep.run(plan, sums.data());
         write_gradients<T>(
-            add_up(plan, AconBackward::kSums, sums.data()).data(), plan.map.channels, p1, p2, dp1,
-            dp2, dbeta);
+            add_up(plan, AconBackward::kSums, sums.data()).data(), plan.map.channels, p1, p2, dp1, dp2,
+            dbeta);
       });
   return {dx, dp1, dp2, dbeta};
 }

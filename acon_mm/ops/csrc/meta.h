@@ -18,6 +18,8 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <cmath>
+#include <functional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -27,14 +29,88 @@ namespace {
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
 
-// A linear layer of `outputs` x `inputs` weights and the norm after it.
-struct Layer {
-  const Tensor &weight, &bias, &norm_weight, &norm_bias, &running_mean, &running_var;
-};
+// What a synchronised norm exchanges with other processes, by a function of Python, empty for other
+// norms. Forward, it turns mean, 1 / sqrt(variance + eps) and number of elements of this process's
+// batch into mean, variance and number of all; backward, two sums into their averages over all.
+using Exchange = std::function<Tensor(const Tensor&)>;
+
+template <typename T>
+std::vector<double> exchanged(const Exchange& exchange, const std::vector<double>& values) {
+  const Tensor wire = at::empty(
+      {static_cast<int64_t>(values.size())}, c10::CppTypeToScalarType<T>::value);
+  std::copy(values.begin(), values.end(), wire.mutable_data_ptr<T>());
+  const Tensor found = exchange(wire);
+  const double* from = found.const_data_ptr<double>();
+  return {from, from + found.numel()};
+}
+
+// The averages over the batch, or over the batches of all processes, of two sums of each channel:
+// of dy and of dy (x - mean).
+template <typename T, typename Sums>
+std::vector<double> averages(
+    const Exchange& exchange, int64_t channels, double count, const Sums& sums) {
+  std::vector<double> values(2 * channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    std::tie(values[c], values[channels + c]) = sums(c);
+  }
+  if (exchange) {
+    return exchanged<T>(exchange, values);
+  }
+  for (double& value : values) {
+    value /= count;
+  }
+  return values;
+}
 
 struct NormMode {
   bool use_batch_stats;  // by the statistics of the batch, which the running ones then follow
   double momentum, eps;
+  Exchange join;
+};
+
+// What a batch norm normalises by: mean and variance of each channel.
+struct Statistics {
+  std::vector<double> mean, var;
+  double count;
+
+  Statistics(int64_t channels, double count_) : mean(channels), var(channels), count(count_) {}
+
+  template <typename T>
+  void read(const Tensor& running_mean, const Tensor& running_var) {
+    std::copy_n(running_mean.const_data_ptr<T>(), mean.size(), mean.begin());
+    std::copy_n(running_var.const_data_ptr<T>(), var.size(), var.begin());
+  }
+
+  // Joins those of a batch with other processes' or, where there are none, has the running ones
+  // follow, which the exchange does otherwise.
+  template <typename T>
+  void follow(const Tensor& running_mean, const Tensor& running_var, const NormMode& mode) {
+    if (mode.join) {
+      std::vector<double> all(mean);
+      for (const double v : var) {
+        all.push_back(1 / std::sqrt(v + mode.eps));
+      }
+      all.push_back(count);
+      all = exchanged<T>(mode.join, all);
+      std::copy_n(all.begin(), mean.size(), mean.begin());
+      std::copy_n(all.begin() + mean.size(), var.size(), var.begin());
+    } else if (running_mean.defined()) {
+      T* to_mean = running_mean.mutable_data_ptr<T>();
+      T* to_var = running_var.mutable_data_ptr<T>();
+      for (size_t c = 0; c < mean.size(); ++c) {
+        to_mean[c] += mode.momentum * (mean[c] - to_mean[c]);
+        to_var[c] += mode.momentum * (var[c] * count / (count - 1) - to_var[c]);
+      }
+      // Autograd must notice if they were saved for a backward pass, as after all in-place changes.
+      torch::autograd::impl::bump_version(running_mean);
+      torch::autograd::impl::bump_version(running_var);
+    }
+  }
+};
+
+// A linear layer of `outputs` x `inputs` weights and the norm after it.
+struct Layer {
+  const Tensor &weight, &bias, &norm_weight, &norm_bias, &running_mean, &running_var;
 };
 
 // From u = linear(x), writes u's normalised values, 1 / std, and the layer's output.
@@ -47,15 +123,11 @@ void normalise(
   const T* weight = layer.norm_weight.const_data_ptr<T>();
   const T* bias = layer.norm_bias.const_data_ptr<T>();
   T* inverse = scale.mutable_data_ptr<T>();
+  Statistics stats(width, n);
   std::vector<T> mean(width), var(width);
   if (!mode.use_batch_stats) {
-    const T* running_mean = layer.running_mean.const_data_ptr<T>();
-    const T* running_var = layer.running_var.const_data_ptr<T>();
-    mean.assign(running_mean, running_mean + width);
-    var.assign(running_var, running_var + width);
+    stats.read<T>(layer.running_mean, layer.running_var);
   } else {
-    T* running_mean = layer.running_mean.mutable_data_ptr<T>();
-    T* running_var = layer.running_var.mutable_data_ptr<T>();
     for (int64_t i = 0; i < n * width; i += width) {
       for (int64_t c = 0; c < width; ++c) {
         mean[c] += from[i + c];
@@ -70,18 +142,15 @@ void normalise(
         var[c] += d * d;
       }
     }
-    const T momentum = mode.momentum;
     for (int64_t c = 0; c < width; ++c) {
-      running_mean[c] += momentum * (mean[c] - running_mean[c]);
-      running_var[c] += momentum * (var[c] / (n - 1) - running_var[c]);
-      var[c] /= n;
+      stats.mean[c] = mean[c];
+      stats.var[c] = var[c] / n;
     }
-    // Autograd must notice if they were saved for a backward pass, as after all in-place changes.
-    torch::autograd::impl::bump_version(layer.running_mean);
-    torch::autograd::impl::bump_version(layer.running_var);
+    stats.follow<T>(layer.running_mean, layer.running_var, mode);
   }
   for (int64_t c = 0; c < width; ++c) {
-    inverse[c] = 1 / std::sqrt(var[c] + static_cast<T>(mode.eps));
+    mean[c] = static_cast<T>(stats.mean[c]);
+    inverse[c] = static_cast<T>(1 / std::sqrt(stats.var[c] + mode.eps));
   }
   T* to = normal.mutable_data_ptr<T>();
   T* result = out.mutable_data_ptr<T>();
@@ -97,7 +166,7 @@ void normalise(
 template <typename T>
 std::pair<Tensor, Tensor> normalise_backward(
     Tensor& g, const Tensor& norm_weight, const Tensor& normal, const Tensor& scale,
-    bool use_batch_stats) {
+    bool use_batch_stats, const Exchange& exchange) {
   const int64_t n = g.size(0), width = g.size(1);
   Tensor dweight = at::zeros_like(norm_weight), dbias = at::zeros_like(norm_weight);
   T* grad = g.mutable_data_ptr<T>();
@@ -112,11 +181,20 @@ std::pair<Tensor, Tensor> normalise_backward(
       gw[c] += grad[i + c] * values[i + c];
     }
   }
-  const T share = use_batch_stats ? T(1) / n : T(0);
+  std::vector<T> mean_b(width), mean_w(width);
+  if (use_batch_stats) {
+    const std::vector<double> means = averages<T>(exchange, width, n, [&](int64_t c) {
+      return std::pair<double, double>(gb[c], gw[c] / inverse[c]);
+    });
+    for (int64_t c = 0; c < width; ++c) {
+      mean_b[c] = means[c];
+      mean_w[c] = means[width + c] * inverse[c];
+    }
+  }
   for (int64_t i = 0; i < n * width; i += width) {
     for (int64_t c = 0; c < width; ++c) {
-      grad[i + c] = weight[c] * inverse[c] *
-          (grad[i + c] - share * (gb[c] + values[i + c] * gw[c]));
+      grad[i + c] =
+          weight[c] * inverse[c] * (grad[i + c] - mean_b[c] - values[i + c] * mean_w[c]);
     }
   }
   return {dweight, dbias};
@@ -126,8 +204,8 @@ std::pair<Tensor, Tensor> normalise_backward(
 // and variance. Returns beta and what backward() needs besides: for both layers the normalised
 // values and 1 / std, and the first layer's output.
 Tensors switching_forward(
-    const Tensor& mean, const Tensors& layers, bool use_batch_stats,
-    std::pair<double, double> momentum, std::pair<double, double> eps) {
+    const Tensor& mean, const Tensors& layers, const NormMode& of_first,
+    const NormMode& of_second) {
   const Layer first{layers[0], layers[1], layers[2], layers[3], layers[4], layers[5]};
   const Layer second{layers[6], layers[7], layers[8], layers[9], layers[10], layers[11]};
   Tensors saved;
@@ -141,9 +219,9 @@ Tensors switching_forward(
       saved.insert(saved.end(), {normal, scale});
       x = out;
     };
-    apply(first, {use_batch_stats, momentum.first, eps.first});
+    apply(first, of_first);
     saved.push_back(x);
-    apply(second, {use_batch_stats, momentum.second, eps.second});
+    apply(second, of_second);
   });
   saved.insert(saved.begin(), at::sigmoid(x));
   return saved;
@@ -153,7 +231,7 @@ Tensors switching_forward(
 // and bias.
 Tensors switching_backward(
     const Tensor& grad, const Tensor& mean, const Tensors& weights, const Tensors& saved,
-    bool use_batch_stats) {
+    bool use_batch_stats, const std::vector<Exchange>& averages) {
   const Tensor &w1 = weights[0], &norm1 = weights[1], &w2 = weights[2], &norm2 = weights[3];
   const Tensor &beta = saved[0], &normal1 = saved[1], &scale1 = saved[2], &hidden = saved[3];
   const Tensor &normal2 = saved[4], &scale2 = saved[5];
@@ -168,10 +246,12 @@ Tensors switching_backward(
       to[i] = gs[i] * betas[i] * (1 - betas[i]);
     }
     const auto of_norm2 =
-        normalise_backward<scalar_t>(g2, norm2, normal2, scale2, use_batch_stats);
+        normalise_backward<scalar_t>(
+            g2, norm2, normal2, scale2, use_batch_stats, averages[2]);
     Tensor g1 = at::mm(g2, w2);
     const auto of_norm1 =
-        normalise_backward<scalar_t>(g1, norm1, normal1, scale1, use_batch_stats);
+        normalise_backward<scalar_t>(
+            g1, norm1, normal1, scale1, use_batch_stats, averages[1]);
     result = {
         at::mm(g1, w1),     at::mm(g1.t(), mean), g1.sum(0),
         of_norm1.first,     of_norm1.second,      at::mm(g2.t(), hidden),

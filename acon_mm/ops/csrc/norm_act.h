@@ -5,7 +5,8 @@
 // switching factor. With a, the slope of the activation at y, and dm, the gradient of that mean,
 // the gradient of x is k g a + c0 + c1 (x - m), where c0 and c1 follow from the sums of g a,
 // of g a (x - m) and those of the activation. So there are two passes in each direction, and one
-// where neither the statistics nor Meta-ACON need sums.
+// where neither the statistics nor Meta-ACON need sums. The first one backward leaves k g a in the
+// output, in the map's dtype, so that the second one needs no sigmoid.
 //
 // Without a norm, m is 0 and k is 1: this is Meta-ACON by itself.
 
@@ -24,23 +25,6 @@ using OptTensors = std::vector<std::optional<Tensor>>;
 
 // What follows the norm: a plain ReLU, ACON with a given beta, and Meta-ACON in two manners.
 enum Kind : int64_t { kRelu, kAcon, kChannelWise, kLayerWise };
-
-struct ReluOp {
-  static constexpr int kParams = 0, kSums = 0;
-
-  template <typename T>
-  static inline void prepare(T*) {}
-
-  template <typename V>
-  static inline V value(V x, const V*) {
-    return at::vec::maximum(x, V(0));
-  }
-
-  template <bool kAdds, typename V>
-  static inline V gradient(V g, V x, const V*, V*) {
-    return V::blendv(g, V(0), x <= V(0));
-  }
-};
 
 // The sums of x - shift and of its square.
 struct Deviations {
@@ -76,13 +60,12 @@ struct NormForward {
   }
 };
 
-// Of the gradient of the value and x. If kAdds, the sums are those of g a, of g a (x - m) and of
-// the activation; otherwise c0 and c1 are known, the last two parameters.
-template <typename Act, bool kAdds, bool kWrites_>
+// Of the gradient of the value and x: writes k g a, where a is the slope of the activation, and
+// adds up g h, g h (x - m) and the sums of the activation.
+template <typename Act>
 struct NormBackward {
-  static constexpr int kInputs = 2, kParams = 3 + Act::kParams + (kAdds ? 0 : 2);
-  static constexpr int kSums = kAdds ? 2 + Act::kSums : 0;
-  static constexpr bool kWrites = kWrites_, kFills = false;
+  static constexpr int kInputs = 2, kParams = 3 + Act::kParams, kSums = 2 + Act::kSums;
+  static constexpr bool kWrites = true, kFills = false;
 
   template <typename T>
   static inline void prepare(T* p) {
@@ -92,16 +75,26 @@ struct NormBackward {
   template <typename V>
   static inline V apply(const V* in, const V* p, V* sums) {
     const V centred = in[1] - p[0];
-    const V ga =
-        Act::template gradient<kAdds>(in[0], fmadd(centred, p[1], p[2]), p + 3, sums + 2);
-    if constexpr (kAdds) {
-      sums[0] = sums[0] + ga;
-      sums[1] = fmadd(ga, centred, sums[1]);
-      return p[1] * ga;
-    } else {
-      const V* c = p + 3 + Act::kParams;
-      return fmadd(p[1], ga, fmadd(c[1], centred, c[0]));
-    }
+    V gh;
+    const V ga = Act::gradient(
+        in[0], centred, fmadd(centred, p[1], p[2]), p + 3, gh, sums + 2);
+    sums[0] = sums[0] + gh;
+    sums[1] = fmadd(gh, centred, sums[1]);
+    return p[1] * ga;
+  }
+};
+
+// Of k g a and x, the gradient of x; m, c0 and c1 are the parameters.
+struct NormFinish {
+  static constexpr int kInputs = 2, kParams = 3, kSums = 0;
+  static constexpr bool kWrites = true, kFills = false;
+
+  template <typename T>
+  static inline void prepare(T*) {}
+
+  template <typename V>
+  static inline V apply(const V* in, const V* p, V*) {
+    return in[0] + fmadd(p[2], in[1] - p[0], p[1]);
   }
 };
 
@@ -217,60 +210,50 @@ auto join(const std::array<T, kCounts>&... parts) {
   return all;
 }
 
-// Calls work(activation, its parameters).
+// Calls work(activation, its parameters), of ReLU without any and of ACON with p1, p2 and beta.
 template <typename T, typename Work>
 void with_activation(
-    int64_t kind, const Tensors& act, const Tensor& beta, const Work& work) {
-  if (kind == kRelu) {
+    const std::vector<Parameter>& act, const Work& work) {
+  if (act.empty()) {
     work(ReluOp(), std::array<Param<T>, 0>{});
   } else {
-    work(AconOp(), std::array<Param<T>, 3>{of<T>(act[0]), of<T>(act[1]), of<T>(beta)});
+    work(AconOp(), std::array<Param<T>, 3>{of<T>(act[0]), of<T>(act[1]), of<T>(act[2])});
   }
 }
 
-// Writes mean and 1 / sqrt(variance + eps), which the norm uses, and updates the running ones.
+// Writes mean and 1 / sqrt(variance + eps), which the norm uses.
 template <typename T>
 void statistics(
-    const OptTensors& norm, bool batch, double momentum, double eps, const Moments& found,
-    double count, double* stats, int64_t channels) {
-  double* inverse = stats + channels;
-  std::fill_n(stats, channels, 0.0);
-  std::fill_n(inverse, channels, 1.0);
+    const OptTensors& norm, const NormMode& mode, const Moments& found, double count, double* to,
+    int64_t channels) {
+  Statistics stats(channels, count);
+  const auto running = [&](int i) { return norm[i].value_or(Tensor()); };
   if (norm.empty()) {
-    return;
-  }
-  for (int64_t c = 0; batch && c < channels; ++c) {
-    stats[c] = found.mean[c];
-    inverse[c] = 1 / std::sqrt(found.squares[c] / count + eps);
-  }
-  if (!norm[2]) {
-    return;
-  }
-  T* mean = norm[2]->mutable_data_ptr<T>();
-  T* var = norm[3]->mutable_data_ptr<T>();
-  for (int64_t c = 0; c < channels; ++c) {
-    if (batch) {
-      mean[c] += momentum * (found.mean[c] - mean[c]);
-      var[c] += momentum * (found.squares[c] / (count - 1) - var[c]);
-    } else {
-      stats[c] = mean[c];
-      inverse[c] = 1 / std::sqrt(var[c] + eps);
+    stats.var.assign(channels, 1.0);
+  } else if (mode.use_batch_stats) {
+    stats.mean = found.mean;
+    for (int64_t c = 0; c < channels; ++c) {
+      stats.var[c] = found.squares[c] / count;
     }
+    stats.follow<T>(running(2), running(3), mode);
+  } else {
+    stats.read<T>(running(2), running(3));
   }
-  if (batch) {
-    torch::autograd::impl::bump_version(*norm[2]);
-    torch::autograd::impl::bump_version(*norm[3]);
+  for (int64_t c = 0; c < channels; ++c) {
+    to[c] = stats.mean[c];
+    to[channels + c] = 1 / std::sqrt(stats.var[c] + mode.eps);
   }
 }
 
 // `norm` is weight, bias, running mean and variance, or empty. `act` is empty, p1, p2 and beta, or
-// p1, p2 and the layers as switching_forward() takes them. Returns the value and what
+// p1 and p2 for Meta-ACON, with the layers as switching_forward() takes them. Returns the value and what
 // norm_act_backward() needs besides: the statistics and, of Meta-ACON, the mean of each plane as
 // normalised and of y, beta, and what the layers save.
 Tensors norm_act_forward(
     const Tensor& input, const OptTensors& norm, bool batch, double momentum, double eps,
-    int64_t kind, const Tensors& act, bool act_batch, std::pair<double, double> act_momentum,
-    std::pair<double, double> act_eps) {
+    int64_t kind, std::vector<Parameter> act, const Tensors& layers, bool act_batch,
+    std::pair<double, double> act_momentum, std::pair<double, double> act_eps,
+    const std::vector<Exchange>& joins) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input);
   const bool meta = kind >= kChannelWise;
@@ -288,10 +271,9 @@ Tensors norm_act_forward(
           found = moments(plan, from);
         }
         statistics<T>(
-            norm, batch, momentum, eps, found, plan.map.samples * plan.map.pixels,
+            norm, {batch, momentum, eps, joins[0]}, found, plan.map.samples * plan.map.pixels,
             stats.mutable_data_ptr<double>(), channels);
         const Affine<T> affine(norm, stats);
-        Tensor beta = kind == kAcon ? act[2] : Tensor();
         if (meta) {
           const Tensor normal = at::empty({plan.map.samples, channels}, wide);
           const Tensor mean = at::empty_like(normal);
@@ -309,12 +291,13 @@ Tensors norm_act_forward(
             result.push_back(mean.sum(1, true).sigmoid_().expand_as(mean).contiguous());
           } else {
             const Tensors saved = switching_forward(
-                mean, {act.begin() + 2, act.end()}, act_batch, act_momentum, act_eps);
+                mean, layers, {act_batch, act_momentum.first, act_eps.first, joins[1]},
+                {act_batch, act_momentum.second, act_eps.second, joins[2]});
             result.insert(result.end(), saved.begin(), saved.end());
           }
-          beta = result[4];
+          act.push_back(result[4]);
         }
-        with_activation<T>(kind, act, beta, [&](auto op, const auto& params) {
+        with_activation<T>(act, [&](auto op, const auto& params) {
           const Sweep<NormForward<decltype(op)>, scalar_t> sweep{
               {from}, result[0].mutable_data_ptr<scalar_t>(), join(affine.params(), params)};
           sweep.run(plan, nullptr);
@@ -323,61 +306,68 @@ Tensors norm_act_forward(
   return result;
 }
 
-// `norm` is weight and bias, or empty; `act` is empty, p1, p2 and beta, or p1, p2 and the weights
-// as switching_backward() takes them; `saved` is what norm_act_forward() returned besides the value.
+// `norm` is weight and bias, or empty; `act` is as there; `weights` are those that
+// switching_backward() takes; `saved` is what norm_act_forward() returned besides the value.
 // Returns the gradients of x (undefined unless `with_dx`), of weight and bias, and of p1, p2 and
 // beta or the layers.
 Tensors norm_act_backward(
     const Tensor& grad, const Tensor& input, const OptTensors& norm, bool batch, int64_t kind,
-    const Tensors& act, const Tensors& saved, bool act_batch, bool with_dx) {
+    std::vector<Parameter> act, const Tensors& weights, const Tensors& saved, bool act_batch,
+    bool with_dx,
+    const std::vector<Exchange>& exchanges) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input), g = like(grad, x);
   const bool meta = kind >= kChannelWise;
   const Plan plan(Map(x), meta);
   const int64_t channels = plan.map.channels, samples = plan.map.samples;
-  const Tensor beta = meta ? saved[3] : kind == kAcon ? act[2] : Tensor();
+  if (meta) {
+    act.push_back(saved[3]);
+  }
   const auto wide = x.options().dtype(at::toOpMathType(x.scalar_type()));
   const Tensor dweight = at::empty({channels}, wide), dbias = at::empty_like(dweight);
-  Tensors result = {with_dx ? at::empty_like(x) : Tensor(), dweight, dbias};
-  if (kind != kRelu) {
-    result.insert(
-        result.end(), {at::empty_like(dweight), at::empty_like(dweight), at::empty_like(beta)});
-  }
+  const Tensor dx = at::empty_like(x);
+  Tensors result = {with_dx ? dx : Tensor(), dweight, dbias};
+  std::transform(act.begin(), act.end(), std::back_inserter(result), like_parameter);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::norm_act backward", [&] {
         using T = at::opmath_type<scalar_t>;
         const Affine<T> affine(norm, saved[0]);
-        const std::array<const scalar_t*, 2> in{
-            g.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>()};
-        scalar_t* const dx = with_dx ? result[0].mutable_data_ptr<scalar_t>() : nullptr;
-        with_activation<T>(kind, act, beta, [&](auto op, const auto& act_params) {
-          using Act = decltype(op);
-          const auto params = join(affine.params(), act_params);
-          using Adds = NormBackward<Act, true, false>;
-          std::vector<T> partial(plan.partial_sums(Adds::kSums));
-          const bool at_once = with_dx && !batch && !meta;
-          if (at_once) {
-            Sweep<NormBackward<Act, true, true>, scalar_t>{in, dx, params}.run(
-                plan, partial.data());
-          } else {
-            Sweep<Adds, scalar_t>{in, nullptr, params}.run(plan, partial.data());
-          }
-          const std::vector<double> sums = add_up(plan, Adds::kSums, partial.data());
-          Tensor dm;  // the gradient of the mean of y over a plane
-          if constexpr (Act::kSums > 0) {
+        const scalar_t* const from = x.const_data_ptr<scalar_t>();
+        scalar_t* const to = dx.mutable_data_ptr<scalar_t>();
+        with_activation<T>(act, [&](auto op, const auto& act_params) {
+          using Pass = NormBackward<decltype(op)>;
+          std::vector<T> partial(plan.partial_sums(Pass::kSums));
+          Sweep<Pass, scalar_t>{
+              {g.const_data_ptr<scalar_t>(), from}, to, join(affine.params(), act_params)}
+              .run(plan, partial.data());
+          std::vector<double> sums = add_up(plan, Pass::kSums, partial.data());
+          if constexpr (Pass::kSums > 2) {
+            // Those of g y h, g y (1 - h) and g y^2 t, and then those of g a and g a (x - m).
+            std::vector<double> of_act(sums.begin() + 2 * channels, sums.end());
+            const Param<T> p1 = of<T>(act[0]), p2 = of<T>(act[1]);
+            for (int64_t c = 0; c < channels; ++c) {
+              double *const gh = &sums[c], *const ghx = &sums[channels + c];
+              const double g = sums[2 * channels + c], gx = sums[3 * channels + c];
+              const double k = affine.k[c], q = affine.q[c];
+              const double low = p2.at(0, c), d = static_cast<double>(p1.at(0, c)) - low;
+              of_act[c] = k * *ghx + q * *gh;
+              of_act[channels + c] = k * (gx - *ghx) + q * (g - *gh);
+              *gh = d * *gh + low * g;
+              *ghx = d * *ghx + low * gx;
+            }
             write_gradients<T>(
-                sums.data() + 2 * channels, channels, act[0], act[1], result[3], result[4],
-                result[5]);
+                of_act.data(), channels, act[0], act[1], result[3], result[4], result[5]);
           }
+          Tensor dm;  // the gradient of the mean of y over a plane
           if (kind == kChannelWise) {
             const Tensors found = switching_backward(
-                result[5], saved[2], {act.begin() + 2, act.end()},
-                {saved.begin() + 3, saved.end()}, act_batch);
+                result[5], saved[2], weights,
+                {saved.begin() + 3, saved.end()}, act_batch, exchanges);
             dm = found[0];
             result.pop_back();
             result.insert(result.end(), found.begin() + 1, found.end());
           } else if (kind == kLayerWise) {
-            dm = at::sigmoid_backward(result[5].sum(1, true), beta).contiguous();
+            dm = at::sigmoid_backward(result[5].sum(1, true), saved[3]).contiguous();
             result.pop_back();
           }
           std::vector<double> of_weight(channels), of_bias(channels);
@@ -396,25 +386,32 @@ Tensors norm_act_backward(
           }
           std::copy(of_weight.begin(), of_weight.end(), dweight.mutable_data_ptr<T>());
           std::copy(of_bias.begin(), of_bias.end(), dbias.mutable_data_ptr<T>());
-          if (at_once || !with_dx) {
+          if (!with_dx || (!batch && !meta)) {
             return;
           }
           const int64_t planes = meta ? samples : 1;
           std::vector<T> c0(planes * channels), c1(channels);
-          const double share = batch ? 1.0 / (samples * plan.map.pixels) : 0;
+          std::vector<double> means(2 * channels);
+          if (batch) {
+            const double count = samples * plan.map.pixels;
+            means = averages<T>(exchanges[0], channels, count, [&](int64_t c) {
+              return std::pair(of_bias[c], of_weight[c] / affine.inverse[c]);
+            });
+          }
           for (int64_t c = 0; c < channels; ++c) {
-            const double slope = -share * affine.inverse[c] * of_weight[c];
-            const double shared = -share * of_bias[c] - slope * affine.rounding(c);
+            const double slope =
+                -affine.inverse[c] * affine.inverse[c] * means[channels + c];
+            const double shared = -means[c] - slope * affine.rounding(c);
             c1[c] = static_cast<T>(affine.k[c] * slope);
             for (int64_t i = c; i < planes * channels; i += channels) {
               const double of_mean = meta ? static_cast<double>(dms[i]) / plan.map.pixels : 0;
               c0[i] = static_cast<T>(affine.k[c] * (of_mean + shared));
             }
           }
-          const std::array<Param<T>, 2> rest{
-              Param<T>{c0.data(), meta ? channels : 0}, Param<T>{c1.data(), 0}};
-          Sweep<NormBackward<Act, false, true>, scalar_t>{in, dx, join(params, rest)}.run(
-              plan, nullptr);
+          const std::array<Param<T>, 3> rest{
+              Param<T>{affine.m.data(), 0}, Param<T>{c0.data(), meta ? channels : 0},
+              Param<T>{c1.data(), 0}};
+          Sweep<NormFinish, scalar_t>{{to, from}, to, rest}.run(plan, nullptr);
         });
       });
   return result;

@@ -12,7 +12,6 @@
 
 #pragma once
 
-#include "parameter.h"
 #include "vector.h"
 
 #include <ATen/Parallel.h>
@@ -23,6 +22,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <variant>
 #include <vector>
 
 namespace acon_mm {
@@ -114,7 +114,7 @@ struct Plan {
     return per_sample ? map.pixels : map.samples * map.pixels;
   }
   int64_t rows_of_task() const {
-    return std::max<int64_t>(1, 4 * kTaskSize / map.channels);
+    return std::max<int64_t>(1, 4 * kTaskSize / std::max<int64_t>(1, map.channels));
   }
   int64_t samples_of_task() const {
     return 2 * kTaskSize / kRowWidth;
@@ -128,6 +128,9 @@ struct Plan {
   template <typename Work>
   void run(int64_t lanes, const Work& work) const {
     const int64_t channels = map.channels, pixels = map.pixels;
+    if (map.samples * channels * pixels == 0) {
+      return;
+    }
     if (kind == kPlanes) {
       // Counted up, because divisions for each task would be a good part of a small plane.
       const int64_t of_sample = channels * parts, grain = grain_of(std::min(pixels, kTaskSize));
@@ -188,7 +191,15 @@ struct Plan {
   }
 };
 
-// A Parameter as a pass reads it: `stride` apart for each group, or a number.
+// A parameter of ACON: of shape (C,) or, for each sample, (N, C), or a number for all channels.
+using Parameter = std::variant<Tensor, double>;
+
+Tensor like_parameter(const Parameter& p) {
+  const Tensor* tensor = std::get_if<Tensor>(&p);
+  return tensor ? at::empty_like(*tensor) : Tensor();
+}
+
+// A parameter as a pass reads it: `stride` apart for each group, or a number.
 template <typename T>
 struct Param {
   const T* data;
@@ -201,11 +212,14 @@ struct Param {
 };
 
 template <typename T>
+Param<T> of(const Tensor& tensor) {
+  return {tensor.const_data_ptr<T>(), tensor.dim() == 2 ? tensor.size(1) : 0};
+}
+
+template <typename T>
 Param<T> of(const Parameter& p) {
-  if (!p.tensor.defined()) {
-    return {nullptr, 0, static_cast<T>(p.number)};
-  }
-  return {p.tensor.const_data_ptr<T>(), p.per_sample() ? p.tensor.size(1) : 0};
+  const Tensor* tensor = std::get_if<Tensor>(&p);
+  return tensor ? of<T>(*tensor) : Param<T>{nullptr, 0, static_cast<T>(std::get<double>(p))};
 }
 
 template <typename Op, typename scalar_t>
@@ -250,8 +264,8 @@ struct Sweep {
     Op::prepare(p);
   }
 
-  // One vector of elements at `offset`, `count` of them.
-  inline void step(
+  // One vector of elements at `offset`, `count` of them. A call would put all sums into memory.
+  __attribute__((always_inline)) void step(
       int64_t offset, int64_t count, const V (&p)[kVecs][kParamRoom],
       V (&sums)[kVecs][kSumRoom]) const {
     V v[Op::kInputs][kVecs], result[kVecs];

@@ -114,6 +114,19 @@ inline Vectorized<float> exp_nonpositive(Vectorized<float> a) {
   return p * power;
 }
 
+// 1 / a for a from 1 to 2, to about one unit in the last place.
+template <typename V>
+inline V reciprocal(V a) {
+#if defined(CPU_CAPABILITY_AVX512)
+  // A division takes longer than all of the exponential.
+  if constexpr (std::is_same_v<V, Vectorized<float>>) {
+    const V r = _mm512_rcp14_ps(a);
+    return r * (V(2.0f) - a * r);  // Newton's step, from 14 bits
+  }
+#endif
+  return V(1) / a;
+}
+
 template <typename V>
 struct Logistic {
   V a;   // -|z|, clamped
@@ -123,16 +136,17 @@ struct Logistic {
   explicit inline Logistic(V z) {
     a = clamp_exponent(z | V(-0.0));
     const V e = exp_nonpositive(a);
-    r = V(1) / (V(1) + e);
+    r = reciprocal(V(1) + e);
     er = e * r;
   }
 };
 
-// ACON as an operation on vectors: what value() and gradient() read of p is what prepare() makes
-// of p1, p2 and beta.
+// ACON as an operation on vectors: what value() and slope() read of p is what prepare() makes of
+// p1, p2 and beta.
 struct AconOp {
   static constexpr int kParams = 3;
-  static constexpr int kSums = 3;  // for p1, p2 and beta; the last one's gradient is d^2 times that
+  // Of g, g (x - m) and, for beta, g y^2 t, beside those of g h and g h (x - m).
+  static constexpr int kSums = 3;
 
   template <typename T>
   static inline void prepare(T* p) {
@@ -141,34 +155,42 @@ struct AconOp {
   }
 
   template <typename V>
-  static inline V value(V x, const V* p) {
-    const V z = p[2] * x;
+  static inline V value(V y, const V* p) {
+    const V z = p[2] * y;
     const Logistic<V> f(z);
-    return x * fmadd(p[0], by_sign(z, f.r, f.er), p[1]);
+    return y * fmadd(p[0], by_sign(z, f.r, f.er), p[1]);
   }
 
-  // Returns the gradient of x and, if kAdds, adds to the sums that make those of the parameters.
-  template <bool kAdds, typename V>
-  static inline V gradient(V g, V x, const V* p, V* sums) {
-    using T = typename V::value_type;
-    const V z = p[2] * x;
+  // Returns g times the derivative at y = k (x - m) + q, sets gh and adds to the sums.
+  template <typename V>
+  static inline V gradient(V g, V centred, V y, const V* p, V& gh, V* sums) {
+    const V z = p[2] * y;
     const Logistic<V> f(z);
     const V t = f.er * f.r;
-    const V zt = f.a * t;       // -|z| * t
-    const V large = f.r - zt;   // h where z >= 0
-    const V small = f.er + zt;  // 1 - h there
-    const V h = by_sign(z, large, small);
-    if constexpr (kAdds) {
-      // Where x is infinite, small and t are 0, and so is their product with it: see formula.py.
-      const V finite = at::vec::clamp(
-          x, V(std::numeric_limits<T>::lowest()), V(std::numeric_limits<T>::max()));
-      const V of_large = x * large;
-      const V of_small = finite * small;
-      sums[0] = fmadd(g, by_sign(z, of_large, of_small), sums[0]);
-      sums[1] = fmadd(g, by_sign(z, of_small, of_large), sums[1]);
-      sums[2] = fmadd(g * (finite * t), finite, sums[2]);
-    }
-    return g * fmadd(p[0], h, p[1]);
+    const V gy = g * y;
+    // h is s + z t; of s and z t, -|z| t has the sign that the larger of r and er needs.
+    gh = g * by_sign(z, f.r - f.a * t, fmadd(f.a, t, f.er));
+    sums[0] = sums[0] + g;
+    sums[1] = fmadd(g, centred, sums[1]);
+    sums[2] = fmadd(gy * y, t, sums[2]);
+    return fmadd(p[0], gh, p[1] * g);
+  }
+};
+
+struct ReluOp {
+  static constexpr int kParams = 0, kSums = 0;
+
+  template <typename T>
+  static inline void prepare(T*) {}
+
+  template <typename V>
+  static inline V value(V y, const V*) {
+    return at::vec::maximum(y, V(0));
+  }
+
+  template <typename V>
+  static inline V gradient(V g, V, V y, const V*, V& gh, V*) {
+    return gh = V::blendv(g, V(0), y <= V(0));
   }
 };
 

@@ -115,27 +115,28 @@ needs_cpu_kernel = pytest.mark.skipif(
 
 @needs_cpu_kernel
 @pytest.mark.parametrize('training', [True, False])
-def test_norms_that_mmengine_reverted_are_computed_by_the_fused_function(training):
+def test_synchronised_norms_and_reverted_ones_are_computed_by_the_fused_function(training):
     torch.manual_seed(0)
     synced = randomise(MetaAcon(8, norm_cfg=dict(type='SyncBN'))).train(training)
     x = torch.randn(4, 8, 5, 5)
     reverted = revert_sync_batchnorm(copy.deepcopy(synced)).train(training)
     assert not isinstance(reverted.bn1, nn.BatchNorm2d)
-    assert not bypasses(copy.deepcopy(synced), x)
+    assert bypasses(copy.deepcopy(synced), x)
     assert bypasses(copy.deepcopy(reverted), x)
-    results = []
-    for act in (reverted, synced):
+    called, results = copy.deepcopy(synced), []
+    called.bn1.register_forward_hook(lambda *_: None)
+    for act in (reverted, synced, called):
         y = act(x)
         grads = torch.autograd.grad(y.square().sum(), list(act.parameters()))
         results.append([y, *grads, *act.state_dict().values()])
-    for found, expected in zip(*results, strict=True):
+    for found, also, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(also, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     'norm',
     [
-        nn.SyncBatchNorm(8),
         nn.GroupNorm(2, 8),
         nn.Identity(),
         nn.BatchNorm2d(8, affine=False),

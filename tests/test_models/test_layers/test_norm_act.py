@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -28,6 +29,7 @@ NORMS = {
     'no_affine': lambda: nn.BatchNorm2d(C, affine=False),
     'untracked': lambda: nn.BatchNorm2d(C, track_running_stats=False),
     'sync': lambda: nn.SyncBatchNorm(C),
+    'sync_of_mmengine': lambda: SyncBatchNorm(C),
     'sync_cumulative': lambda: nn.SyncBatchNorm(C, momentum=None),
     'reverted_sync': lambda: revert_sync_batchnorm(nn.SyncBatchNorm(C)),
     'eps': lambda: nn.BatchNorm2d(C, eps=0.1, momentum=0.7),
@@ -38,6 +40,7 @@ ACTS = {
     'acon_b': lambda: AconB(C),
     'acon_c': lambda: AconC(C, init='normal'),
     'meta': lambda: MetaAcon(C, init='normal'),
+    'meta_sync': lambda: MetaAcon(C, norm_cfg=dict(type='SyncBN'), init='normal'),
     'meta_layer_wise': lambda: MetaAcon(C, manner='layer_wise', init='normal'),
     'relu': lambda: nn.ReLU(inplace=True),
     'silu': lambda: nn.SiLU(),
@@ -49,7 +52,6 @@ OTHERS = {
     'frelu': (NORMS['usual'], lambda: AconFReLU(C)),
     'pixel_wise': (NORMS['usual'], lambda: MetaAcon(C, manner='pixel_wise')),
     'without_inner_norm': (NORMS['usual'], lambda: MetaAcon(C, norm_cfg=None)),
-    'inner_sync': (NORMS['usual'], lambda: MetaAcon(C, norm_cfg=dict(type='SyncBN'))),
 }
 MODES = ('train', 'eval', 'norm_eval')
 

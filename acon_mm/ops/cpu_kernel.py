@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .broadcast import compute_dtype
+from .broadcast import compute_dtype, like
 from .formula import acon_gradients
 
 INTERFACE = 5
@@ -183,4 +183,4 @@ def norm_act_backward(
         with_dx,
     )
     of_rest = zip(found[3:], rest[2:], strict=True)
-    return [*found[:3], *(g.view_as(p) if isinstance(p, Tensor) else None for g, p in of_rest)]
+    return [*found[:3], *(like(g, p) if isinstance(p, Tensor) else None for g, p in of_rest)]

@@ -40,6 +40,8 @@ if MISSING:
         """Return True: without its names nobody can tell."""
         return True
 
+    is_functorch_active = is_transformed
+
     def has_hooks(module: nn.Module) -> bool:
         """Return True: without its names nobody can tell."""
         return True
@@ -51,11 +53,16 @@ else:
 
     def is_transformed() -> bool:
         """Return whether a functorch transform, forward-mode AD or a dispatch mode is active."""
-        return (
-            _are_functorch_transforms_active()  # as autograd.Function.apply asks
-            or forward_ad._current_level >= 0
-            or _len_torch_dispatch_stack() > 0  # such as make_fx and FLOP counters
-        )
+        # The latter are modes such as make_fx and FLOP counters.
+        return is_functorch_active() or _len_torch_dispatch_stack() > 0
+
+    def is_functorch_active() -> bool:
+        """Return whether a functorch transform or forward-mode AD is active.
+
+        Dynamo can look into this one.
+        """
+        # As autograd.Function.apply asks.
+        return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
     def has_hooks(module: nn.Module) -> bool:
         """Return whether a module has forward or backward hooks, or all modules have."""

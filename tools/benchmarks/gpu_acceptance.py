@@ -89,8 +89,8 @@ def report(device: str, only: str, rounds: int) -> Iterator[str]:
     yield describe(device)
     yield '\n| Property | | seconds |\n| --- | --- | ---: |'
     yield from check_properties(device, only)
-    yield '\nForward + backward in ms, times the first of its group, and what is saved in bytes of'
-    yield 'the map (N); bfloat16 under autocast. What is apart from its norm has a comma before it.'
+    yield '\nForward + backward in ms, times the first of its group, and what is saved, in bytes'
+    yield 'of the map (N); bfloat16 under autocast. What has a comma is apart from its norm.'
     yield from measure_operators(device, rounds)
     yield from measure_networks(device)
 
@@ -140,9 +140,8 @@ def check_properties(device: str, only: str) -> Iterator[str]:
 
 def build(name: str, shape: tuple[int, ...], device: str) -> Callable[[Any], Any]:
     """Return what computes one row, a module in training mode."""
-    from torch import nn
-
     from gpu_properties import Unit
+    from torch import nn
 
     class Published(nn.Module):
         def __init__(self, with_norm: bool) -> None:

@@ -90,6 +90,8 @@ class _Recorder:
             def __getitem__(_, grid: tuple[int, ...]) -> Callable[..., None]:  # noqa: N805
                 def launch(*args: Any, num_warps: int = 4, **constants: Any) -> None:
                     named = dict(zip(kernel.arg_names, args, strict=False))
+                    pointers = [name for name in constants if name.endswith('_ptr')]
+                    named |= {name: constants.pop(name) for name in pointers}
                     self._launches.append(Launch(kernel, grid, named, constants, num_warps))
 
                 return launch
@@ -139,6 +141,8 @@ def compile_launch(launch: Launch, arch: int) -> Any:
         value = launch.args.get(name)
         if name in constants:
             signature[name] = 'constexpr'
+        elif kernel.params[i].is_constexpr:
+            signature[name], constants[name] = 'constexpr', kernel.params[i].default
         elif value is None:
             signature[name], constants[name] = 'constexpr', None
         elif isinstance(value, Tensor):
@@ -232,6 +236,25 @@ def acon(x: Tensor, *params: Tensor | float) -> tuple[Work, Work]:
     return forward[0], backward[0]
 
 
+def pixel_wise(x: Tensor) -> tuple[Work, Work]:
+    """Return the work of pixel-wise Meta-ACON, forward and backward."""
+    p = torch.empty(x.size(1), dtype=torch.float32, device=x.device)
+    with recorded() as forward:
+        triton_kernel.forward(x, p, p, None)
+    with recorded() as backward:
+        triton_kernel.backward(x, x, p, p, None)
+    return forward[0], backward[0]
+
+
+def maximum(x: Tensor) -> tuple[Work, Work]:
+    """Return the work of the smooth maximum of two maps, by which ACON-FReLU activates."""
+    with recorded() as forward:
+        triton_kernel.maximum_forward(x, x)
+    with recorded() as backward:
+        triton_kernel.maximum_backward(x, x, x)
+    return forward[0], backward[0]
+
+
 def norm_and(kind: str, x: Tensor, batch: bool = True) -> tuple[Work, Work]:
     """Return the work of a batch norm and an activation, forward and backward.
 
@@ -271,6 +294,8 @@ def _activations(x: Tensor) -> Iterator[tuple[str, tuple[Work, Work]]]:
     yield 'ACON-B', acon(x, 1.0, p, p)
     yield 'ACON-C', acon(x, p, p, p)
     yield 'ACON, beta per sample', acon(x, p, p, p.expand(x.shape[:2]).contiguous())
+    yield 'pixel-wise Meta-ACON', pixel_wise(x)
+    yield 'maximum of ACON-FReLU', maximum(x)
     for kind in ('relu', 'acon', 'channel_wise', 'layer_wise'):
         yield f'norm + {kind}', norm_and(kind, x)
     yield 'norm (eval) + acon', norm_and('acon', x, False)

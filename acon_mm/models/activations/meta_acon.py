@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from acon_mm.ops import acon, spatial_mean, torch_private
+from acon_mm.ops import acon, pixel_wise_acon, spatial_mean, torch_private
 from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 from acon_mm.registry import MODELS
 
@@ -162,6 +162,8 @@ class MetaAcon(TwoSlopeActivation):
                 return torch.sigmoid(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.manner == 'pixel_wise':
+            return pixel_wise_acon(x, self.p1, self.p2)
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
             layers = default_layers(self)

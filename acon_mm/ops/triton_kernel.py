@@ -90,6 +90,7 @@ def forward(
         return y.copy_(forward(x.contiguous(), p1, p2, beta))
     tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
     if tiling is None:
+        assert beta is not None, 'see fits()'
         return plain_kernel.forward(x, p1, p2, beta)
     params, numbers = passed((p1, p2, 1.0 if beta is None else beta), x)
     with torch.cuda.device_of(x):
@@ -141,6 +142,7 @@ def backward(
         return None if found is None else dx.copy_(found), *grads
     tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
     if tiling is None:
+        assert beta is not None, 'see fits()'
         return plain_kernel.backward(g, x, p1, p2, beta, needed)
     rows = tiling.grid[0] * tiling.grid[2]
     sums = None

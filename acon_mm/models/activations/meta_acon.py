@@ -173,9 +173,13 @@ class MetaAcon(TwoSlopeActivation):
                 if can_compute_norm_act(x, None, act):
                     if act.use_batch_stats:
                         # Batch norms by now, which their declared type does not say.
-                        self.bn1.num_batches_tracked.add_(1)  # type: ignore[operator]
-                        self.bn2.num_batches_tracked.add_(1)  # type: ignore[operator]
+                        norms: Any = (self.bn1, self.bn2)
+                        torch_private.count_up([norm.num_batches_tracked for norm in norms])
                     return norm_act(x, None, act)
+        if not torch.jit.is_scripting() and self.manner == 'layer_wise':
+            act = Activation('layer_wise', (self.p1, self.p2))
+            if can_compute_norm_act(x, None, act):
+                return norm_act(x, None, act)
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
     def fold(self) -> None:
@@ -311,7 +315,8 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
         alone = False
     if not alone:
         return norm(x[:, :, None, None]).flatten(1)
-    if not _warned_of_single_samples:
+    # A compiler cannot look into a logger.
+    if not _warned_of_single_samples and not torch.compiler.is_compiling():
         _warned_of_single_samples = True
         print_log(
             'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '

@@ -290,7 +290,7 @@ def tile(
     ):
         adjacent, lookup, magic = True, 1, math.ceil(2**31 / length)
         samples, lines, length = 1, channels * length, samples
-    align = math.gcd(lines if adjacent else length, 8)
+    align, warps = math.gcd(lines if adjacent else length, 8), 4
     # Loads of 128 bits, if they are so wide: two per thread, or one where each element has its own
     # parameters and sums or where these take two registers. Else more registers for nothing.
     loads = 1 if adjacent or itemsize == 8 else 2
@@ -301,6 +301,10 @@ def tile(
         block_length = min(_power_of_2(length), elements // block_lines)
         reach = block_length * lines
     else:
+        # A warp of its own for each tile of short lines: a thread then has several elements of a
+        # line, for which it loads the parameters once.
+        warps = 1 if length <= _SMALL_PLANE else 4
+        elements = min(elements, 64 * max(4, align) * warps)
         shortest = min(_power_of_2(length), 64)
         block_lines = _fitting(lines, elements // shortest, 4)
         block_length = min(_power_of_2(length), elements // block_lines)
@@ -325,6 +329,7 @@ def tile(
             align=align,
             block_lines=block_lines,
             block_length=block_length,
+            num_warps=warps,
         ),
     )
 

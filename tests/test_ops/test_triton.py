@@ -70,6 +70,7 @@ def compile_kernel(kernels, tmp_path, monkeypatch):
         x = x.to(dtype)
         bits = (1 << i for i, param in enumerate(('p1', 'p2', 'beta')) if param in numbers)
         constants = {**tile(x, per_sample).constants, 'numbers': sum(bits), 'pixel_wise': False}
+        warps = constants.pop('num_warps')
         if name == 'acon_backward':
             for output in ('dx', 'p1', 'p2', 'beta'):
                 constants[f'need_{output}'] = output not in (*numbers, *without)
@@ -88,7 +89,8 @@ def compile_kernel(kernels, tmp_path, monkeypatch):
             else:
                 signature[argument] = 'i32'
         source = ASTSource(kernel, signature, constants, hints)
-        return triton.compile(source, target=GPUTarget('cuda', arch, 32))
+        options = {'num_warps': warps}
+        return triton.compile(source, target=GPUTarget('cuda', arch, 32), options=options)
 
     return compile_for
 

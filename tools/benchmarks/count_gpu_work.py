@@ -41,7 +41,6 @@ NAMES = {
     torch.float64: 'fp64',
 }
 _MAPS = ('x_ptr', 'y_ptr', 'g_ptr', 'dx_ptr')
-_THREADS = 128
 _BLOCK = 1024
 
 
@@ -191,7 +190,7 @@ def count_instructions(launch: Launch, arch: int) -> tuple[dict[str, int], float
     x = launch.args['x_ptr']
     programs = launch.grid[0] * (launch.grid[1] * launch.grid[2] if len(launch.grid) > 1 else 1)
     tiles = launch.args.get('tiles', 1)
-    threads = programs * _THREADS / x.numel()
+    threads = programs * 32 * launch.warps / x.numel()
     return used, (total + (tiles - 1) * loop) * threads, loop * tiles * threads
 
 

@@ -224,7 +224,8 @@ def measure_networks(device: str) -> Iterator[str]:
         command += ['--rounds', '10']
     else:
         command += ['--rounds', '1', '--batch-size', '2', '--networks', 'shufflenetv2_0.5x_relu']
-    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
     env.pop('TRITON_INTERPRET', None)
     try:
         done = subprocess.run(

@@ -18,6 +18,12 @@ settings.register_profile('same', derandomize=True)
 settings.load_profile('same')
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('torch sees no GPU')
+
+
 @pytest.fixture(scope='session')
 def repo_root() -> Path:
     """The folder of the checkout."""

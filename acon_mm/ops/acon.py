@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from .autograd import acon_by_kernel
-from .backends import choose_kernel
+from .autograd import acon_by_kernel, acon_to_compile
+from .backends import choose_kernel, is_compiled_for_training
 from .formula import acon_formula
 
 
@@ -43,7 +43,8 @@ def acon(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
     else:  # what follows a return would be scripted as well
         kernel = choose_kernel(x, p1, p2, beta)
         if kernel is None:
-            return acon_formula(x, p1, p2, beta)
+            to_compile = is_compiled_for_training(x, p1, p2, beta)
+            return (acon_to_compile if to_compile else acon_formula)(x, p1, p2, beta)
         return acon_by_kernel(kernel, x, p1, p2, beta)
 
 

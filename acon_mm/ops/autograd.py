@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import plain_kernel
 from .broadcast import align, align_all, check_dimensions, compute_dtype
-from .formula import acon_gradients
+from .formula import acon_formula, acon_gradients
 
 
 def acon_by_kernel(
@@ -82,6 +82,34 @@ def _has_storage(g: Tensor) -> bool:
     except NotImplementedError:  # a batch of gradients under vmap, which a kernel cannot read
         return False
     return True
+
+
+def acon_to_compile(
+    x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+) -> Tensor:
+    """Compute ACON as ``torch.compile`` gets it: the formula and :func:`acon_gradients`.
+
+    Left to differentiate the formula by itself, Inductor moves 7 N backward in float32 and 9 N in
+    bfloat16, instead of 5 N. Arguments and result as in :func:`acon_mm.ops.acon`.
+    """
+    return _ToCompile.apply(x, p1, p2, beta)
+
+
+class _ToCompile(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float
+    ) -> Tensor:
+        params = (p1, p2, beta)
+        ctx.numbers = [None if isinstance(param, Tensor) else param for param in params]
+        ctx.save_for_backward(x, *(param for param in params if isinstance(param, Tensor)))
+        return acon_formula(x, p1, p2, beta)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, *tensors = ctx.saved_tensors
+        params = [tensors.pop(0) if number is None else number for number in ctx.numbers]
+        return acon_gradients(g, x, params[0], params[1], params[2], ctx.needs_input_grad)
 
 
 class _Acon(torch.autograd.Function):

@@ -90,6 +90,21 @@ def is_traced_or_transformed(x: Tensor) -> bool:
     )
 
 
+# Of torch 2.6, which does not tell, an exporter has to get the formula.
+_is_exporting = getattr(torch.compiler, 'is_exporting', lambda: True)
+
+
+def is_compiled_for_training(*args: Tensor | float) -> bool:
+    """Return whether ``torch.compile`` looks in, and will differentiate what it sees."""
+    return (
+        torch.compiler.is_compiling()
+        and not _is_exporting()
+        and not torch_private.is_functorch_active()
+        and torch.is_grad_enabled()
+        and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+    )
+
+
 def _forced_kernel(name: str, x: Tensor) -> ModuleType:
     kernel = KERNELS[name]
     reason = _why_unavailable(name)

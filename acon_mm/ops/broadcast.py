@@ -104,3 +104,21 @@ def _as_text(shape: list[int]) -> str:
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype that ACON computes in: float64 for float64, float32 for all others."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def like(gradient: Tensor, param: Tensor) -> Tensor:
+    """View the gradient of a parameter with its shape and strides, as DDP wants it.
+
+    Args:
+        gradient: A contiguous tensor of as many elements as ``param``.
+        param: A parameter of any shape.
+
+    Returns:
+        A view, unless the order of the elements in memory differs: then a copy.
+    """
+    view = gradient.view(param.shape)
+    if view.stride() == param.stride():
+        return view
+    if view.is_contiguous() and param.flatten(1).is_contiguous():  # of 1s the stride is free
+        return view.as_strided(param.shape, param.stride())
+    return torch.empty_like(param).copy_(view)

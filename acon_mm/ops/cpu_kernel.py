@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .broadcast import like
+
 INTERFACE = 7
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
@@ -186,4 +188,4 @@ def norm_act_backward(
         [part and part.exchange and part.exchange.average for part in (norm, *act.layers)],
     )
     of_rest = zip(found[3:], rest[2:], strict=True)
-    return [*found[:3], *(g.view_as(p) if isinstance(p, Tensor) else None for g, p in of_rest)]
+    return [*found[:3], *(like(g, p) if isinstance(p, Tensor) else None for g, p in of_rest)]

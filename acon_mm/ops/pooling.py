@@ -39,8 +39,7 @@ class _SpatialMean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        dims = tuple(range(2, x.dim()))
-        return x.sum(dims, dtype=compute_dtype(x)) / x.shape[2:].numel()
+        return x.mean(tuple(range(2, x.dim())), dtype=compute_dtype(x))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:

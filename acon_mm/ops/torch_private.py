@@ -6,11 +6,13 @@ ACON is computed by the formula alone, which needs none of them.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.autograd import forward_ad
 
+_foreach_add_ = getattr(torch, '_foreach_add_', None)
 _OF_C = ('_are_functorch_transforms_active', '_len_torch_dispatch_stack')
 _OF_MODULES = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
@@ -40,6 +42,8 @@ if MISSING:
         """Return True: without its names nobody can tell."""
         return True
 
+    is_functorch_active = is_transformed
+
     def has_hooks(module: nn.Module) -> bool:
         """Return True: without its names nobody can tell."""
         return True
@@ -51,11 +55,16 @@ else:
 
     def is_transformed() -> bool:
         """Return whether a functorch transform, forward-mode AD or a dispatch mode is active."""
-        return (
-            _are_functorch_transforms_active()  # as autograd.Function.apply asks
-            or forward_ad._current_level >= 0
-            or _len_torch_dispatch_stack() > 0  # such as make_fx and FLOP counters
-        )
+        # The latter are modes such as make_fx and FLOP counters.
+        return is_functorch_active() or _len_torch_dispatch_stack() > 0
+
+    def is_functorch_active() -> bool:
+        """Return whether a functorch transform or forward-mode AD is active.
+
+        Dynamo can look into this one.
+        """
+        # As autograd.Function.apply asks.
+        return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
     def has_hooks(module: nn.Module) -> bool:
         """Return whether a module has forward or backward hooks, or all modules have."""
@@ -66,3 +75,16 @@ else:
             or module._backward_pre_hooks
             or nn.modules.module._has_any_global_hook()
         )
+
+
+def count_up(counters: Sequence[torch.Tensor]) -> None:
+    """Add 1 to each of some integer tensors in place, in one launch on a GPU.
+
+    Args:
+        counters: The tensors, on one device.
+    """
+    if _foreach_add_ is not None and counters:
+        _foreach_add_(counters, 1)
+        return
+    for counter in counters:
+        counter.add_(1)

@@ -11,6 +11,9 @@ With ``d = p1 - p2``, ``z = beta * d * x``, ``s = sigmoid(z)``, the value is ``x
 and its derivatives are ``p2 + d * h`` (x), ``x * h`` (p1), ``x * (1 - h)`` (p2) and
 ``d^2 * x^2 * t`` (beta), where ``t = s * (1 - s)`` and ``h = s + z * t``.
 
+With ``pixel_wise``, beta is ``sigmoid(x)`` times a number. With a second map, ``x`` is the
+difference of both, and the second one is added to the value: the smooth maximum of two.
+
 This module needs triton; :mod:`acon_mm.ops.triton_kernel` imports it at the first launch.
 """
 
@@ -96,6 +99,11 @@ def _reciprocal(x):
 @triton.jit
 def _value(x, d, p2, log2_e_beta_d):
     return x * (d * _reciprocal(1 + _exp2_of_minus(log2_e_beta_d * x)) + p2)
+
+
+@triton.jit
+def _sigmoid(x):
+    return _reciprocal(1 + _exp2_of_minus(x * _LOG2_E))
 
 
 @triton.jit
@@ -192,6 +200,7 @@ def acon_forward(
     x_ptr, p1_ptr, p2_ptr, beta_ptr, y_ptr, channels, lines, length, magic, tiles,
     adjacent: tl.constexpr, lookup: tl.constexpr, shared_beta: tl.constexpr, align: tl.constexpr,
     block_lines: tl.constexpr, block_length: tl.constexpr, numbers: tl.constexpr,
+    pixel_wise: tl.constexpr = False, second_ptr=None,
 ):  # fmt: skip
     """Write y of some tiles along the lines."""
     dtype: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
@@ -207,7 +216,13 @@ def acon_forward(
             sample, first, start, lines, length, adjacent, block_lines, block_length
         )
         x = _widen(tl.load(x_ptr + begin + offsets, exists, 0.0), dtype)
-        y = _value(x, d, p2, log2_e_beta_d)
+        if second_ptr is not None:
+            second = _widen(tl.load(second_ptr + begin + offsets, exists, 0.0), dtype)
+            y = second + _value(x - second, d, p2, log2_e_beta_d)
+        elif pixel_wise:
+            y = _value(x, d, p2, log2_e_beta_d * _sigmoid(x))
+        else:
+            y = _value(x, d, p2, log2_e_beta_d)
         tl.store(y_ptr + begin + offsets, y.to(y_ptr.dtype.element_ty), exists)
         start += block_length
 
@@ -219,6 +234,7 @@ def acon_backward(
     adjacent: tl.constexpr, lookup: tl.constexpr, shared_beta: tl.constexpr, align: tl.constexpr,
     block_lines: tl.constexpr, block_length: tl.constexpr, numbers: tl.constexpr,
     need_dx: tl.constexpr, need_p1: tl.constexpr, need_p2: tl.constexpr, need_beta: tl.constexpr,
+    pixel_wise: tl.constexpr = False, second_ptr=None, dsecond_ptr=None,
 ):  # fmt: skip
     """Write dx of some tiles along the lines, and their share of the parameters' gradients.
 
@@ -244,9 +260,20 @@ def acon_backward(
         # What does not exist adds g = 0 times numbers, which x = 0 and an infinite beta are not.
         x = _widen(tl.load(x_ptr + begin + offsets, exists, 1.0), dtype)
         g = _widen(tl.load(g_ptr + begin + offsets, exists, 0.0), dtype)
-        h, of_s, of_rest, of_t = _derivatives(g, x, beta_d, log2_e_beta_d)
-        if need_dx:
+        if second_ptr is not None:
+            x -= _widen(tl.load(second_ptr + begin + offsets, exists, 0.0), dtype)
+        if pixel_wise:
+            factor = _sigmoid(x)
+            h, of_s, of_rest, of_t = _derivatives(g, x, beta_d * factor, log2_e_beta_d * factor)
+            of_t *= factor
+            dx = g * (p2 + d * h) + d * d * of_t * (1 - factor)
+        else:
+            h, of_s, of_rest, of_t = _derivatives(g, x, beta_d, log2_e_beta_d)
             dx = g * (p2 + d * h)
+        if dsecond_ptr is not None:
+            dsecond = (g - dx).to(dsecond_ptr.dtype.element_ty)
+            tl.store(dsecond_ptr + begin + offsets, dsecond, exists)
+        if need_dx:
             tl.store(dx_ptr + begin + offsets, dx.to(dx_ptr.dtype.element_ty), exists)
         if need_p1:
             sum_s += of_s

@@ -28,8 +28,9 @@ _PROGRAMS = 1024
 # The most programs along axis 1 and 2 of a grid.
 _GRID_LIMIT = 65535
 # Up to this size, planes that share their parameters with those of 16 samples or more lie side by
-# side: no tile has a tail then. The sums of each element over the samples are 12 bytes more.
-_SMALL_PLANE, _MANY_SAMPLES = 256, 16
+# side: no tile has a tail then. A program takes 32 samples or more, because it writes the sums of
+# each element, 12 bytes.
+_SMALL_PLANE, _MANY_SAMPLES, _SAMPLES_OF_PROGRAM = 256, 16, 32
 
 
 def why_unavailable(device: int | None = None) -> str | None:
@@ -64,7 +65,9 @@ def describe() -> str:
     return 'Triton kernels'
 
 
-def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float) -> Tensor:
+def forward(
+    x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | float | None
+) -> Tensor:
     """Compute ACON (Eq. 4).
 
     Args:
@@ -73,7 +76,8 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
         p1: The slope for large ``x``, a number or a tensor of shape ``(C,)``, float64 if ``x`` is
             and else float32.
         p2: The slope for small ``x``, likewise.
-        beta: The switching factor, likewise, a tensor of shape ``(C,)``, ``(1, C)`` or ``(N, C)``.
+        beta: The switching factor, likewise, a tensor of shape ``(C,)``, ``(1, C)`` or ``(N, C)``;
+            None for ``sigmoid(x)``, element by element.
 
     Returns:
         A tensor of the shape and dtype of ``x``, and of the strides of ``torch.empty_like(x)``.
@@ -86,12 +90,14 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
         return y.copy_(forward(x.contiguous(), p1, p2, beta))
     tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
     if tiling is None:
+        assert beta is not None, 'see fits()'
         return plain_kernel.forward(x, p1, p2, beta)
-    params, numbers = passed((p1, p2, beta), x)
+    params, numbers = passed((p1, p2, 1.0 if beta is None else beta), x)
     with torch.cuda.device_of(x):
         device_code().acon_forward[tiling.grid](
-            packed(x, y), *params, y, *tiling.sizes, **tiling.constants, numbers=numbers
-        )
+            packed(x, y), *params, y, *tiling.sizes, **tiling.constants, numbers=numbers,
+            pixel_wise=beta is None,
+        )  # fmt: skip
     return y
 
 
@@ -100,7 +106,7 @@ def backward(
     x: Tensor,
     p1: Tensor | float,
     p2: Tensor | float,
-    beta: Tensor | float,
+    beta: Tensor | float | None,
     needed: Sequence[bool] = (True,) * 4,
 ) -> tuple[Tensor | None, ...]:
     """Compute the gradients of ACON with respect to its arguments.
@@ -136,17 +142,19 @@ def backward(
         return None if found is None else dx.copy_(found), *grads
     tiling = tile(x.shape, x.element_size(), adjacent, _is_shared(beta, x))
     if tiling is None:
+        assert beta is not None, 'see fits()'
         return plain_kernel.backward(g, x, p1, p2, beta, needed)
     rows = tiling.grid[0] * tiling.grid[2]
     sums = None
     if any(needs):
         shape = (sum(needs), rows, tiling.sizes[1])
         sums = torch.empty(shape, dtype=compute_dtype(x), device=x.device)
-    as_passed, numbers = passed(params, x)
+    as_passed, numbers = passed((p1, p2, 1.0 if beta is None else beta), x)
     with torch.cuda.device_of(x):
         device_code().acon_backward[tiling.grid](
             packed(g, dx), packed(x, dx), *as_passed, dx if needed[0] else None, sums,
             *tiling.sizes, **tiling.constants, numbers=numbers, need_dx=needed[0],
+            pixel_wise=beta is None,
             **dict(zip(('need_p1', 'need_p2', 'need_beta'), needs, strict=True)),
         )  # fmt: skip
     totals = iter(() if sums is None else _add_up(sums, tiling, needs[2]))
@@ -154,6 +162,61 @@ def backward(
         next(totals).view_as(p) if need else None for p, need in zip(params, needs, strict=True)
     )
     return dx if needed[0] else None, *of_params
+
+
+def maximum_forward(x1: Tensor, x2: Tensor) -> Tensor:
+    """Compute ``x2 + d * sigmoid(d)``, ``d = x1 - x2``, see :mod:`acon_mm.ops.maximum`.
+
+    Args:
+        x1: A tensor as :func:`forward` takes it.
+        x2: A tensor of its shape.
+
+    Returns:
+        A tensor of the shape and dtype of ``x1``, of the strides of ``torch.empty_like(x1)``.
+    """
+    y = torch.empty_like(x1)
+    if channels_adjacent(y) is None:
+        return y.copy_(maximum_forward(x1.contiguous(), x2))
+    if x1.numel() > 0:
+        tiling, numbers = _tile_flat(y), passed((1.0, 0.0, 1.0), _flat(y))
+        with torch.cuda.device_of(x1):
+            device_code().acon_forward[tiling.grid](
+                packed(x1, y), *numbers[0], y, *tiling.sizes, **tiling.constants,
+                numbers=numbers[1], second_ptr=packed(x2, y),
+            )  # fmt: skip
+    return y
+
+
+def maximum_backward(g: Tensor, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of both maps, in their shapes and dtypes."""
+    dx1 = torch.empty_like(x1)
+    if channels_adjacent(dx1) is None:
+        found = maximum_backward(g, x1.contiguous(), x2)
+        return dx1.copy_(found[0]), found[1]
+    dx2 = torch.empty_like(dx1, dtype=x2.dtype)
+    if x1.numel() > 0:
+        tiling, numbers = _tile_flat(dx1), passed((1.0, 0.0, 1.0), _flat(dx1))
+        with torch.cuda.device_of(x1):
+            device_code().acon_backward[tiling.grid](
+                packed(g, dx1), packed(x1, dx1), *numbers[0], dx1, None, *tiling.sizes,
+                **tiling.constants, numbers=numbers[1], need_dx=True, need_p1=False,
+                need_p2=False, need_beta=False, second_ptr=packed(x2, dx1), dsecond_ptr=dx2,
+            )  # fmt: skip
+    return dx1, dx2
+
+
+def fits(x: Tensor) -> bool:
+    """Return whether the grids for a map with parameters of its channels are small enough."""
+    return max(x.shape[:2]) <= _GRID_LIMIT
+
+
+def _flat(x: Tensor) -> Tensor:
+    # Parameters that are numbers have no channels: a map is one line, whatever its layout.
+    return x.as_strided((1, 1, x.numel()), (x.numel(), x.numel(), 1))
+
+
+def _tile_flat(x: Tensor) -> Any:  # a Tiling: one line needs no large grid
+    return tile(_flat(x).shape, x.element_size(), False, True)
 
 
 def _add_up(sums: Tensor, tiling: 'Tiling', need_beta: bool) -> list[Tensor]:
@@ -227,7 +290,7 @@ def tile(
     ):
         adjacent, lookup, magic = True, 1, math.ceil(2**31 / length)
         samples, lines, length = 1, channels * length, samples
-    align = math.gcd(lines if adjacent else length, 8)
+    align, warps = math.gcd(lines if adjacent else length, 8), 4
     # Loads of 128 bits, if they are so wide: two per thread, or one where each element has its own
     # parameters and sums or where these take two registers. Else more registers for nothing.
     loads = 1 if adjacent or itemsize == 8 else 2
@@ -238,6 +301,10 @@ def tile(
         block_length = min(_power_of_2(length), elements // block_lines)
         reach = block_length * lines
     else:
+        # A warp of its own for each tile of short lines: a thread then has several elements of a
+        # line, for which it loads the parameters once.
+        warps = 1 if length <= _SMALL_PLANE else 4
+        elements = min(elements, 64 * max(4, align) * warps)
         shortest = min(_power_of_2(length), 64)
         block_lines = _fitting(lines, elements // shortest, 4)
         block_length = min(_power_of_2(length), elements // block_lines)
@@ -250,7 +317,7 @@ def tile(
     tiles = math.ceil(length / block_length)
     per_program = max(1, tiles * groups * samples // _PROGRAMS)
     if lookup == 1:
-        per_program = max(per_program, _MANY_SAMPLES // block_length)
+        per_program = max(per_program, _SAMPLES_OF_PROGRAM // block_length)
     splits = math.ceil(tiles / min(tiles, per_program))
     return Tiling(
         grid=(splits, groups, samples),
@@ -262,6 +329,7 @@ def tile(
             align=align,
             block_lines=block_lines,
             block_length=block_length,
+            num_warps=warps,
         ),
     )
 
@@ -301,7 +369,7 @@ def packed(x: Tensor, like: Tensor) -> Tensor:
     return torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
-def _is_shared(beta: Tensor | float, x: Tensor) -> bool:
+def _is_shared(beta: Tensor | float | None, x: Tensor) -> bool:
     return not isinstance(beta, Tensor) or beta.numel() == x.size(1)
 
 

@@ -348,7 +348,7 @@ def _sizes(tiling: Tiling) -> tuple[int, int, int]:
 
 
 def _layout(tiling: Tiling) -> dict[str, bool | int]:
-    names = ('adjacent', 'align', 'block_lines', 'block_length')
+    names = ('adjacent', 'align', 'block_lines', 'block_length', 'num_warps')
     return {name: tiling.constants[name] for name in names}
 
 

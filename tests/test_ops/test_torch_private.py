@@ -95,3 +95,13 @@ def test_ops_and_models_take_private_names_of_torch_from_one_module():
             if names:
                 found[path.name] = names
     assert list(found) == ['torch_private.py']
+
+
+@pytest.mark.parametrize('renamed', [False, True])
+def test_counters_count_with_and_without_a_private_name(renamed, monkeypatch):
+    if renamed:
+        monkeypatch.setattr(torch_private, '_foreach_add_', None)
+    counters = [torch.tensor(n) for n in (0, 7)]
+    for some in ([], counters):
+        torch_private.count_up(some)
+    assert [counter.item() for counter in counters] == [1, 8]

@@ -114,3 +114,72 @@ def test_forward_mode_follows_parameters_as_well():
     difference = acon(x, *(params + step * tangents)) - acon(x, *(params - step * tangents))
     found = jvp(lambda params: acon(x, *params), (params,), (tangents,))[1]
     torch.testing.assert_close(found, difference / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+@pytest.fixture
+def graph_of():
+    """Return a function that compiles another one and returns its result and its graph."""
+
+    def compile_it(function, *args):
+        torch.compiler.reset()
+        graphs = []
+
+        def keep(module, inputs):
+            graphs.append(module.print_readable(print_output=False))
+            return module.forward
+
+        result = torch.compile(function, backend=keep, fullgraph=True)(*args)
+        torch.testing.assert_close(result, function(*args))
+        return ''.join(graphs)
+
+    return compile_it
+
+
+def test_a_compiler_gets_our_gradients_for_training_alone(graph_of):
+    x, params = draw(2, 3, 4, 5), draw(3, 3)
+    slope = params[0].clone().requires_grad_()
+    assert 'autograd_function' in graph_of(acon, x.clone().requires_grad_(), *params)
+    assert 'autograd_function' in graph_of(lambda x, p: acon(x, p, 0.0, 1.0), x, slope)
+    assert 'autograd_function' not in graph_of(acon, x, *params)
+    with torch.no_grad():
+        assert 'autograd_function' not in graph_of(acon, x, slope, *params[1:])
+
+
+def test_a_compiler_gets_the_formula_within_functorch_transforms(graph_of):
+    x, params = draw(2, 3, 4, 5).requires_grad_(), draw(3, 3)
+    for function in (
+        lambda x: vmap(lambda each: acon(each, *params))(x[:, None]),
+        lambda x: grad(lambda x: acon(x, *params).sum())(x),
+        lambda x: jvp(lambda x: acon(x, *params), (x,), (x,))[1],
+    ):
+        assert 'autograd_function' not in graph_of(function, x)
+
+
+def test_compiled_gradients_are_those_of_the_formula():
+    inputs = [draw(2, 3, 4, 5), *draw(3, 3)]
+    compiled = torch.compile(acon, backend='aot_eager', fullgraph=True)
+    for needed in [(0, 1, 2, 3), (2, 3)]:
+        args = [t.clone().requires_grad_(i in needed) for i, t in enumerate(inputs)]
+        wanted = [args[i] for i in needed]
+        found = torch.autograd.grad(compiled(*args).sum(), wanted)
+        torch.testing.assert_close(found, torch.autograd.grad(smooth(*args).sum(), wanted))
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_an_exporter_gets_the_formula_of_a_module_that_trains(strict):
+    class Activation(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.params = torch.nn.ParameterList(list(draw(3, 3)))
+
+        def forward(self, x):
+            return acon(x, *self.params)
+
+    program = torch.export.export(Activation(), (draw(2, 3, 4, 5),), strict=strict)
+    targets = [node.target for node in program.graph.nodes if node.op == 'call_function']
+    assert targets and all(str(target).startswith('aten.') for target in targets)
+
+
+def test_without_a_word_from_torch_a_compiler_counts_as_an_exporter(graph_of, monkeypatch):
+    monkeypatch.setattr('acon_mm.ops.backends._is_exporting', lambda: True)
+    assert 'autograd_function' not in graph_of(acon, draw(2, 3, 4).requires_grad_(), *draw(3, 3))

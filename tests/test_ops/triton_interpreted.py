@@ -119,6 +119,45 @@ def test_value_and_gradients_equal_the_closed_form(shape, layout, per_sample, dt
     check(*draw(shape, dtype, per_sample, layout))
 
 
+def leaves(*tensors):
+    return [t.double().requires_grad_() for t in tensors]
+
+
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ('shape', 'layout'),
+    [
+        ((3, 5, 7, 7), 'contiguous'),
+        ((17, 6, 7, 7), 'contiguous'),
+        ((2, 24, 3, 4), 'channels last'),
+        ((2, 3, 14, 6), 'strided'),
+    ],
+)
+def test_pixel_wise_and_the_maximum_of_two_equal_what_autograd_gives(shape, layout, dtype):
+    g, x, p1, p2, _ = draw(shape, dtype, layout=layout)
+    other = torch.randn(shape).to(dtype)
+    own, *slopes = leaves(x, p1, p2)
+    a1, a2 = (p.view(1, -1, 1, 1) for p in slopes)
+    y = (a1 - a2) * own * torch.sigmoid(torch.sigmoid(own) * (a1 - a2) * own) + a2 * own
+    right = [y.detach(), *torch.autograd.grad(y, [own, *slopes], g.double())]
+    found = [triton_kernel.forward(x, p1, p2, None), *triton_kernel.backward(g, x, p1, p2, None)]
+    assert found.pop() is None
+    pair = leaves(x, other)
+    both = torch.stack(pair)
+    y = (torch.softmax(both, 0) * both).sum(0)
+    right += [y.detach(), *torch.autograd.grad(y, pair, g.double())]
+    found += [
+        triton_kernel.maximum_forward(x, other),
+        *triton_kernel.maximum_backward(g, x, other),
+    ]
+    rounding = {torch.float64: 1e-12, torch.float32: 1e-5}.get(dtype, 1e-2)
+    for value, expected in zip(found, right, strict=True):
+        assert value.isfinite().all()
+        scale = expected.abs().max()
+        assert (value.double() - expected).abs().max() <= rounding * scale
+    assert found[0].stride() == found[1].stride() == torch.empty_like(x).stride()
+
+
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_extreme_inputs_keep_the_digits_of_small_derivatives(dtype):
     """Every element has a channel to itself, so that none is lost in a sum."""

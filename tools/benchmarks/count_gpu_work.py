@@ -41,7 +41,6 @@ NAMES = {
     torch.float64: 'fp64',
 }
 _MAPS = ('x_ptr', 'y_ptr', 'g_ptr', 'dx_ptr')
-_THREADS = 128
 _BLOCK = 1024
 
 
@@ -90,6 +89,8 @@ class _Recorder:
             def __getitem__(_, grid: tuple[int, ...]) -> Callable[..., None]:  # noqa: N805
                 def launch(*args: Any, num_warps: int = 4, **constants: Any) -> None:
                     named = dict(zip(kernel.arg_names, args, strict=False))
+                    pointers = [name for name in constants if name.endswith('_ptr')]
+                    named |= {name: constants.pop(name) for name in pointers}
                     self._launches.append(Launch(kernel, grid, named, constants, num_warps))
 
                 return launch
@@ -139,6 +140,8 @@ def compile_launch(launch: Launch, arch: int) -> Any:
         value = launch.args.get(name)
         if name in constants:
             signature[name] = 'constexpr'
+        elif kernel.params[i].is_constexpr:
+            signature[name], constants[name] = 'constexpr', kernel.params[i].default
         elif value is None:
             signature[name], constants[name] = 'constexpr', None
         elif isinstance(value, Tensor):
@@ -187,7 +190,7 @@ def count_instructions(launch: Launch, arch: int) -> tuple[dict[str, int], float
     x = launch.args['x_ptr']
     programs = launch.grid[0] * (launch.grid[1] * launch.grid[2] if len(launch.grid) > 1 else 1)
     tiles = launch.args.get('tiles', 1)
-    threads = programs * _THREADS / x.numel()
+    threads = programs * 32 * launch.warps / x.numel()
     return used, (total + (tiles - 1) * loop) * threads, loop * tiles * threads
 
 
@@ -232,6 +235,25 @@ def acon(x: Tensor, *params: Tensor | float) -> tuple[Work, Work]:
     return forward[0], backward[0]
 
 
+def pixel_wise(x: Tensor) -> tuple[Work, Work]:
+    """Return the work of pixel-wise Meta-ACON, forward and backward."""
+    p = torch.empty(x.size(1), dtype=torch.float32, device=x.device)
+    with recorded() as forward:
+        triton_kernel.forward(x, p, p, None)
+    with recorded() as backward:
+        triton_kernel.backward(x, x, p, p, None)
+    return forward[0], backward[0]
+
+
+def maximum(x: Tensor) -> tuple[Work, Work]:
+    """Return the work of the smooth maximum of two maps, by which ACON-FReLU activates."""
+    with recorded() as forward:
+        triton_kernel.maximum_forward(x, x)
+    with recorded() as backward:
+        triton_kernel.maximum_backward(x, x, x)
+    return forward[0], backward[0]
+
+
 def norm_and(kind: str, x: Tensor, batch: bool = True) -> tuple[Work, Work]:
     """Return the work of a batch norm and an activation, forward and backward.
 
@@ -271,6 +293,8 @@ def _activations(x: Tensor) -> Iterator[tuple[str, tuple[Work, Work]]]:
     yield 'ACON-B', acon(x, 1.0, p, p)
     yield 'ACON-C', acon(x, p, p, p)
     yield 'ACON, beta per sample', acon(x, p, p, p.expand(x.shape[:2]).contiguous())
+    yield 'pixel-wise Meta-ACON', pixel_wise(x)
+    yield 'maximum of ACON-FReLU', maximum(x)
     for kind in ('relu', 'acon', 'channel_wise', 'layer_wise'):
         yield f'norm + {kind}', norm_and(kind, x)
     yield 'norm (eval) + acon', norm_and('acon', x, False)

@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 
 from acon_mm import ops
-from acon_mm._stack import STACK
 
 Medians = Mapping[str, Mapping[str, float]]
 """The median of the seconds of each phase of each task."""
@@ -95,6 +94,8 @@ def describe_machine(device: str) -> str:
     )
     if device == 'cuda':
         machine = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, beside {machine}'
+    from acon_mm._stack import STACK  # needs packages that measuring does not
+
     names = [library.name for library in STACK if library.required]
     versions = ', '.join(f'{name} {metadata.version(name)}' for name in names)
     operator = '; '.join(ops.backend_report().splitlines())

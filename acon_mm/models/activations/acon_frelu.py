@@ -7,8 +7,7 @@ this is its smooth form, which TFNet is made of.
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from acon_mm.ops import acon
-from acon_mm.ops.broadcast import compute_dtype
+from acon_mm.ops import smooth_maximum_of_two
 from acon_mm.registry import MODELS
 
 from .acon import ChannelActivation
@@ -70,12 +69,9 @@ class AconFReLU(ChannelActivation):
         self.maxpool = nn.Identity() if stride == 1 else nn.MaxPool2d(3, stride, padding=1)
 
     def activate(self, x: Tensor) -> Tensor:
-        # Under autocast the convolution returns half precision: the sums are of float32.
-        x1 = self.maxpool(x).to(compute_dtype(x))
-        x2 = self.bn1(self.conv_frelu(x)).to(x1.dtype)
-        # d * sigmoid(d), which is ACON-A of the difference, on top of x2 equals Eq. 1 for two
-        # inputs and needs no stack of both.
-        return self.bn2((x2 + acon(x1 - x2, 1.0, 0.0, 1.0)).to(x.dtype))
+        x1 = self.maxpool(x)
+        x2 = self.bn1(self.conv_frelu(x))  # under autocast the convolution's dtype
+        return self.bn2(smooth_maximum_of_two(x1, x2))
 
     def fold(self) -> None:
         """Fold ``bn1`` into ``conv_frelu``; ``bn2`` follows something non-linear and stays."""

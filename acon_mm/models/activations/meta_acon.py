@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from acon_mm.ops import acon, spatial_mean, torch_private
+from acon_mm.ops import acon, pixel_wise_acon, spatial_mean, torch_private
 from acon_mm.ops.exchange import exchange_of
 from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 from acon_mm.registry import MODELS
@@ -192,6 +192,8 @@ class MetaAcon(TwoSlopeActivation):
             return torch.sigmoid(x)
 
     def activate(self, x: Tensor) -> Tensor:
+        if self.manner == 'pixel_wise':
+            return pixel_wise_acon(x, self.p1, self.p2)
         if not torch.jit.is_scripting() and self.channel_wise:
             _check_channels(x, self.num_channels)
             layers = default_layers(self)
@@ -201,9 +203,13 @@ class MetaAcon(TwoSlopeActivation):
                 if can_compute_norm_act(x, None, act):
                     if act.use_batch_stats:
                         # Batch norms by now, which their declared type does not say.
-                        self.bn1.num_batches_tracked.add_(1)  # type: ignore[operator]
-                        self.bn2.num_batches_tracked.add_(1)  # type: ignore[operator]
+                        norms: Any = (self.bn1, self.bn2)
+                        torch_private.count_up([norm.num_batches_tracked for norm in norms])
                     return norm_act(x, None, act)
+        if not torch.jit.is_scripting() and self.manner == 'layer_wise':
+            act = Activation('layer_wise', (self.p1, self.p2))
+            if can_compute_norm_act(x, None, act):
+                return norm_act(x, None, act)
         return acon(x, self.p1, self.p2, self.switching_factor(x))
 
     def fold(self) -> None:
@@ -341,7 +347,8 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
         alone = False
     if not alone:
         return norm(x[:, :, None, None]).flatten(1)
-    if not _warned_of_single_samples:
+    # A compiler cannot look into a logger.
+    if not _warned_of_single_samples and not torch.compiler.is_compiling():
         _warned_of_single_samples = True
         print_log(
             'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '

@@ -46,10 +46,8 @@ def norm_act(norm: nn.Module, act: nn.Module, x: Tensor) -> Tensor:
     if may_compute_norm_act(x) and x.dim() == 4:
         of_norm, of_act = _describe_norm(norm), _describe_activation(act)
         if of_norm and of_act and can_compute_norm_act(x, of_norm, of_act):
-            _count_batch(norm)
-            if of_act.use_batch_stats:
-                for part in ('bn1', 'bn2'):
-                    _count_batch(getattr(act, part))
+            inner = (act.bn1, act.bn2) if of_act.use_batch_stats else ()
+            torch_private.count_up([n.num_batches_tracked for n in (norm, *inner) if _counts(n)])
             return fused_norm_act(x, of_norm, of_act)
     return act(norm(x))
 
@@ -76,9 +74,9 @@ def _describe_norm(norm: Any) -> Norm | None:
     return Norm(norm.weight, norm.bias, mean, var, *options)
 
 
-def _count_batch(norm: Any) -> None:
-    if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
+def _counts(norm: Any) -> bool:
+    tracks = norm.training and norm.track_running_stats
+    return tracks and norm.num_batches_tracked is not None
 
 
 def _describe_activation(act: Any) -> Activation | None:

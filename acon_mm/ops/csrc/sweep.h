@@ -409,16 +409,20 @@ struct Sweep {
   }
 };
 
+bool is_dense(const Tensor& x) {
+  return x.is_contiguous() ||
+         (x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast)) ||
+         (x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d));
+}
+
 Tensor dense(const Tensor& input) {
   const Tensor x = input.resolve_neg();  // a negated view has the memory of what it negates
-  if (x.is_contiguous()) {
+  if (is_dense(x)) {
     return x;
   }
-  if ((x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast)) ||
-      (x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d))) {
-    return x;
-  }
-  return x.contiguous();
+  // Some of the channels of a channels-last map keep their order.
+  const Tensor y = at::empty_like(x);
+  return is_dense(y) ? y.copy_(x) : x.contiguous();
 }
 
 Tensor like(const Tensor& g, const Tensor& x) {

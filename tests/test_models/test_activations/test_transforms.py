@@ -124,6 +124,13 @@ def test_a_block_compiles_without_graph_break_and_trains_the_same(fresh_dynamo, 
     )
 
 
+def test_a_single_sample_compiles_without_graph_break_before_the_warning(monkeypatch):
+    monkeypatch.setattr('acon_mm.models.activations.meta_acon._warned_of_single_samples', False)
+    act, x = MetaAcon(8).train(), torch.randn(1, 8, 4, 4)
+    compiled = torch.compile(act, fullgraph=True, backend='aot_eager')(x)
+    torch.testing.assert_close(compiled, act(x))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', BLOCK_TYPES)
 def test_a_block_that_inductor_compiled_trains_the_same(fresh_dynamo, x, kind):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from acon_mm.checkpoints.finding import POINTER, find_newest_whole, pointed_at
 from acon_mm.engine.data_check import check_checkpoints, check_data
 from acon_mm.engine.launch import prepare_launch
 from acon_mm.errors import UserError
@@ -34,8 +35,9 @@ def train(
         config: Path of a config file, or a config.
         work_dir: Where logs and checkpoints go. Defaults to ``./work_dirs/`` and the config's
             name.
-        resume: ``True`` or ``'auto'`` continues from the latest checkpoint in ``work_dir``, and
-            starts from the beginning if there is none; a path continues from that checkpoint.
+        resume: ``True`` or ``'auto'`` continues from the newest checkpoint in ``work_dir`` that is
+            whole, and starts from the beginning if there is none; a path continues from that
+            checkpoint.
         amp: Train in mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch size over
             ``cfg.auto_scale_lr.base_batch_size``.
@@ -68,15 +70,21 @@ def train(
 
 def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:
     if isinstance(resume, bool) or resume == 'auto':
-        latest = find_latest_checkpoint(cfg.work_dir)
-        if latest is None:  # a first start: keep the config's own `load_from`
-            return
-        source = f'last_checkpoint in {cfg.work_dir}'
+        newest, named = find_newest_whole(cfg.work_dir), pointed_at(cfg.work_dir)
+        if newest is None and named is None:
+            return  # a first start: keep the config's own `load_from`
+        if newest is None:
+            raise UserError(
+                f'{POINTER} in {cfg.work_dir} names {str(named)!r}, but neither it nor any other '
+                'checkpoint there is whole; give --resume the path of a checkpoint, or leave it '
+                'away to start from the beginning'
+            )
+        latest = str(newest)
     else:
-        latest, source = os.fspath(resume), 'resume'
+        latest = os.fspath(resume)
     if '://' not in latest and not Path(latest).expanduser().is_file():
         raise UserError(
-            f'{source} names {latest!r}, which does not exist; give --resume the path of a '
+            f'resume names {latest!r}, which does not exist; give --resume the path of a '
             'checkpoint that does, or leave it away to start from the beginning'
         )
     cfg.resume, cfg.load_from = True, latest

@@ -56,7 +56,7 @@ def test_a_config_object_is_left_as_it_is(toy_config, built):
 
 def test_resume_takes_the_latest_or_the_given_checkpoint(toy_config, tmp_path, built):
     for name in ('a.pth', 'b.pth', 'start.pth'):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text('whole')
     start = {'load_from': 'start.pth'}
     apis.train(toy_config, work_dir=tmp_path, resume=True, cfg_options=start)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'b.pth'))

@@ -43,6 +43,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help='change values of the config, as in train_cfg.max_epochs=1 or key="[a,b]"',
     )
     parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='load a checkpoint that fits the model only in part',
+    )
+    parser.add_argument(
         '--launcher', choices=LAUNCHERS, default='none', help='what started the processes'
     )
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.

@@ -65,6 +65,17 @@ def require_keys(cfg: Config, *keys: str) -> None:
         )
 
 
+def require_fit(cfg: Config, allow_partial: bool) -> None:
+    """Have checkpoints refused that do not fill the model, also by a config without our hooks.
+
+    Args:
+        cfg: The config, changed in place.
+        allow_partial: Whether to load what fits, with a warning.
+    """
+    hook = {'type': 'acon_mm.CheckpointFitHook', 'allow_partial': allow_partial}
+    cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'fit': hook}
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that ``cfg.runner_type`` names, mmengine's ``Runner`` by default.
 

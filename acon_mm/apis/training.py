@@ -13,7 +13,7 @@ from acon_mm.engine.launch import prepare_launch
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
-from .config import build_runner, load_config, require_keys
+from .config import build_runner, load_config, require_fit, require_keys
 
 # The devices that mmengine's AmpOptimWrapper accepts.
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -26,6 +26,7 @@ def train(
     resume: bool | str | os.PathLike = False,
     amp: bool = False,
     auto_scale_lr: bool = False,
+    allow_partial: bool = False,
     cfg_options: dict | None = None,
     launcher: str = 'none',
 ) -> Runner:
@@ -41,6 +42,8 @@ def train(
         amp: Train in mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch size over
             ``cfg.auto_scale_lr.base_batch_size``.
+        allow_partial: Whether ``load_from`` may fit the model only in part; a warning lists the
+            rest.
         cfg_options: Values to change in the config, by dotted key.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -54,6 +57,8 @@ def train(
     """
     cfg = load_config(config, cfg_options, work_dir)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg')
+    require_fit(cfg, allow_partial)
+    _check_length(cfg)
     if resume:
         _resume(cfg, resume)
     if amp:
@@ -65,7 +70,21 @@ def train(
     prepare_launch(cfg, launcher)
     runner = build_runner(cfg)
     runner.train()
+    if not runner.iter:
+        raise UserError(
+            'nothing was trained: train_dataloader has no batch; with drop_last=True its data set '
+            'has to hold a batch, train_dataloader.batch_size samples for each process'
+        )
     return runner
+
+
+def _check_length(cfg: Config) -> None:
+    for key in ('max_epochs', 'max_iters'):
+        value = cfg.train_cfg.get(key)
+        if value is not None and value <= 0:
+            raise UserError(
+                f'train_cfg.{key} is {value}, so nothing would be trained; set it to 1 or more'
+            )
 
 
 def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:

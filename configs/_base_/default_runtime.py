@@ -6,6 +6,10 @@ default_hooks = dict(
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
     checkpoint=dict(type='acon_mm.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
+    # What docs/reliability.md is about; None switches one off.
+    fit=dict(type='acon_mm.CheckpointFitHook'),
+    health=dict(type='acon_mm.HealthHook'),
+    preemption=dict(type='acon_mm.PreemptionHook'),
 )
 
 env_cfg = dict(

@@ -16,6 +16,8 @@ from acon_mm.checkpoints.writing import TEMPORARY_GLOB, WholeFileBackend, write_
 from acon_mm.engine.loops.resuming import ResumingLoop
 from acon_mm.registry import HOOKS
 
+_INTERRUPTED = 'interrupted'
+
 
 class _LateRemoval(WholeFileBackend):
     """A backend that notes what is to be removed, and leaves it."""
@@ -120,6 +122,12 @@ class AtomicCheckpointHook(CheckpointHook):
                 self._remove(self.filename_tmpl.format(self.keep_ckpt_ids.popleft()))
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
 
+    def save_interrupted(self, runner: Runner) -> None:
+        """Save behind an iteration, whatever the interval; the next regular save removes it."""
+        meta = {'epoch': runner.epoch, 'iter': runner.iter + 1}
+        where = f'epoch_{runner.epoch}_iter' if self.by_epoch else 'iter'
+        self._save_whole(runner, f'{_INTERRUPTED}_{where}_{runner.iter + 1}.pth', meta)
+
     def _save_whole(self, runner: Runner, name: str, meta: dict) -> None:
         self.last_ckpt = os.path.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -140,6 +148,9 @@ class AtomicCheckpointHook(CheckpointHook):
             pointer = os.path.relpath(self.last_ckpt, runner.work_dir)
             path = Path(runner.work_dir, POINTER)
             write_whole(path, lambda file: file.write(pointer.encode()))
+            for path in Path(self.out_dir).glob(f'{_INTERRUPTED}_*.pth'):
+                if path.name != name:
+                    self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         if not self._is_local:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from acon_mm.registry import LOOPS
 
-from .resuming import ResumingLoop, build_exact_loader, check_length
+from .resuming import ResumingLoop, build_exact_loader
 
 
 @LOOPS.register_module()
@@ -22,17 +22,16 @@ class EpochBasedTrainLoop(ResumingLoop, MMEngineEpochBasedTrainLoop):
     Args:
         runner: The runner.
         dataloader: The loader, or a dict to build it from.
-        max_epochs: How many epochs to train, 1 or more.
+        max_epochs: How many epochs to train.
         **kwargs: Same as in :class:`mmengine.runner.EpochBasedTrainLoop`.
 
     Raises:
-        UserError: If ``max_epochs`` is less than 1, or the loader makes no batches of indices.
+        UserError: If the loader makes no batches of indices.
     """
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any
     ) -> None:
-        check_length('max_epochs', max_epochs)
         data = build_exact_loader(runner, dataloader)
         super().__init__(runner, data.loader, max_epochs, **kwargs)
         self._begin(data)

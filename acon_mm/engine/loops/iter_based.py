@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from acon_mm.registry import LOOPS
 
-from .resuming import ResumingLoop, build_exact_loader, check_length
+from .resuming import ResumingLoop, build_exact_loader
 
 
 @LOOPS.register_module()
@@ -23,17 +23,16 @@ class IterBasedTrainLoop(ResumingLoop, MMEngineIterBasedTrainLoop):
     Args:
         runner: The runner.
         dataloader: The loader, or a dict to build it from.
-        max_iters: How many iterations to train, 1 or more.
+        max_iters: How many iterations to train.
         **kwargs: Same as in :class:`mmengine.runner.IterBasedTrainLoop`.
 
     Raises:
-        UserError: If ``max_iters`` is less than 1, or the loader makes no batches of indices.
+        UserError: If the loader makes no batches of indices.
     """
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, **kwargs: Any
     ) -> None:
-        check_length('max_iters', max_iters)
         data = build_exact_loader(runner, dataloader)
         # The base class starts an iterator at once, which would start workers and use up the
         # sampler: it gets a loader that does nothing until it is asked.

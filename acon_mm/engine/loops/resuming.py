@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from acon_mm.engine.exact_data import ExactLoader
 from acon_mm.engine.random_state import random_state, set_random_state
-from acon_mm.errors import UserError
 
 
 def build_exact_loader(runner: Runner, dataloader: DataLoader | dict) -> ExactLoader:
@@ -22,14 +21,6 @@ def build_exact_loader(runner: Runner, dataloader: DataLoader | dict) -> ExactLo
         diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
     )
     return ExactLoader(loader, runner.seed)
-
-
-def check_length(name: str, value: float) -> None:
-    """Raise a :class:`.UserError` for a ``max_epochs`` or ``max_iters`` that trains nothing."""
-    if value <= 0:
-        raise UserError(
-            f'train_cfg.{name} is {value}, so nothing would be trained; set it to 1 or more'
-        )
 
 
 class ResumingLoop:

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from acon_mm.checkpoints.finding import find_newest_whole
 from acon_mm.engine.exact_data import ExactLoader
 from acon_mm.engine.random_state import random_state
-from acon_mm.errors import UserError
 
 
 class KillAt(Hook):
@@ -139,15 +138,6 @@ def test_hooks_reach_the_data_set_inside():
     data.loader.dataset.length = 6
     assert loader.dataset.length == 6
     assert data.loader.batch_sampler.batch_size == 3
-
-
-@pytest.mark.parametrize('by_epoch', [True, False])
-@pytest.mark.parametrize('length', [0, -1])
-def test_a_run_that_would_train_nothing_is_refused(toy, tmp_path, by_epoch, length):
-    key = 'max_epochs' if by_epoch else 'max_iters'
-    cfg = random_config(tmp_path, by_epoch=by_epoch, **{f'train_cfg.{key}': length})
-    with pytest.raises(UserError, match=f'train_cfg.{key} is {length}, so nothing would be'):
-        toy(cfg)
 
 
 def test_a_checkpoint_of_mmengine_is_gone_on_from_at_its_iteration(toy, tmp_path):

@@ -19,5 +19,6 @@ launch() {
         --master_addr "${MASTER_ADDR:-127.0.0.1}" \
         --master_port "${PORT:-29500}" \
         --nproc_per_node "$gpus" \
+        --max-restarts "${MAX_RESTARTS:-3}" \
         "$script" "$@" --launcher pytorch
 }

@@ -8,8 +8,8 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from acon_mm.engine.launch import LAUNCHERS, finish_launch
-from acon_mm.errors import UserError, report_user_errors
+from acon_mm.engine.launch import LAUNCHERS, end_restarts, finish_launch
+from acon_mm.errors import Interrupted, UserError, report_user_errors
 
 # How long the other processes of a machine wait for the first one to say what is wrong. torchrun
 # and srun end all as soon as one ends, so the wait is only a long one if the first has no error.
@@ -67,17 +67,26 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
             goes to the environment variable ``LOCAL_RANK``.
 
     Raises:
-        SystemExit: With status 1, after a :class:`.UserError`.
+        SystemExit: With status 1, after a :class:`.UserError`; torchrun then does not start the
+            processes again. With status 75, after a signal that ended a training.
     """
     kwargs = vars(arguments)
     local_rank = kwargs.pop('local_rank')
     if local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    with report_user_errors():
-        try:
-            function(**kwargs)
-        except UserError:
-            if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
-                time.sleep(PATIENCE_SECONDS)
-            raise
+    is_first = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+    try:
+        with report_user_errors():
+            try:
+                function(**kwargs)
+            except UserError:
+                if not is_first:
+                    time.sleep(PATIENCE_SECONDS)
+                raise
+    except SystemExit as end:
+        if isinstance(end, Interrupted):
+            finish_launch()
+        if is_first:
+            end_restarts()
+        raise
     finish_launch()

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import master_only
 from mmengine.runner import Runner
 
 from acon_mm.checkpoints.finding import POINTER, find_newest_whole, pointed_at
 from acon_mm.engine.data_check import check_checkpoints, check_data
-from acon_mm.engine.launch import prepare_launch
+from acon_mm.engine.launch import is_restarted, prepare_launch
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
@@ -38,7 +39,8 @@ def train(
             name.
         resume: ``True`` or ``'auto'`` continues from the newest checkpoint in ``work_dir`` that is
             whole, and starts from the beginning if there is none; a path continues from that
-            checkpoint.
+            checkpoint. A job that torchrun or Slurm starts again continues by itself from what it
+            saved.
         amp: Train in mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch size over
             ``cfg.auto_scale_lr.base_batch_size``.
@@ -61,6 +63,8 @@ def train(
     _check_length(cfg)
     if resume:
         _resume(cfg, resume)
+    elif is_restarted() and pointed_at(cfg.work_dir) is not None:
+        _resume(cfg, True)
     if amp:
         _use_amp(cfg)
     if auto_scale_lr:
@@ -69,6 +73,8 @@ def train(
     check_checkpoints(cfg)
     prepare_launch(cfg, launcher)
     runner = build_runner(cfg)
+    if not (cfg.get('resume') or is_restarted()):
+        _forget_earlier_run(cfg.work_dir)
     runner.train()
     if not runner.iter:
         raise UserError(
@@ -76,6 +82,12 @@ def train(
             'has to hold a batch, train_dataloader.batch_size samples for each process'
         )
     return runner
+
+
+@master_only
+def _forget_earlier_run(work_dir: str) -> None:
+    """Let a job that is started again before its first checkpoint not go on from another run's."""
+    Path(work_dir, POINTER).unlink(missing_ok=True)
 
 
 def _check_length(cfg: Config) -> None:

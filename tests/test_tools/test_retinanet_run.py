@@ -74,7 +74,7 @@ def config(digit_scenes, tmp_path_factory):
 def last_epoch(folder):
     """Return the epoch of the latest checkpoint that was written whole."""
     pointer = folder / 'last_checkpoint'
-    found = re.search(r'epoch_(\d+)\.pth', pointer.read_text()) if pointer.is_file() else None
+    found = re.search(r'epoch_(\d+)', pointer.read_text()) if pointer.is_file() else None
     return int(found[1]) if found else 0
 
 
@@ -106,7 +106,9 @@ def test_it_trains_twenty_iterations_is_stopped_and_resumes(
     run = run_tool(*arguments, *more)
     assert run.returncode == 0, run.stderr[-3000:]
     iterations = 20 // epochs
-    assert f'resumed epoch: {reached}, iter: {reached * iterations}' in run.stdout + run.stderr
+    resumed = re.search(f'resumed epoch: {reached}, iter: (\\d+)', run.stdout + run.stderr)
+    # The signal may have saved in the middle of an epoch.
+    assert 0 <= int(resumed[1]) - reached * iterations <= iterations
     state = torch.load(folder / f'epoch_{reached + 1}.pth', weights_only=True)
     assert state['meta']['iter'] == (reached + 1) * iterations
     losses = state['message_hub']['log_scalars']['train/loss'].data[0]

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +68,7 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
             goes to the environment variable ``LOCAL_RANK``.
 
     Raises:
-        SystemExit: With status 1, after a :class:`.UserError`; torchrun then does not start the
+        SystemExit: With status 130 after Ctrl-C, which prints one line; with status 1, after a :class:`.UserError`; torchrun then does not start the
             processes again. With status 75, after a signal that ended a training.
     """
     kwargs = vars(arguments)
@@ -83,6 +84,10 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
                 if not is_first:
                     time.sleep(PATIENCE_SECONDS)
                 raise
+    except KeyboardInterrupt:
+        if is_first:
+            print('stopped by Ctrl-C; the same command with --resume goes on', file=sys.stderr)
+        raise SystemExit(130) from None
     except SystemExit as end:
         if isinstance(end, Interrupted):
             finish_launch()

@@ -11,10 +11,15 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from acon_mm.errors import UserError, requires_extra
+from acon_mm.errors import TRACEBACK_VARIABLE, UserError, requires_extra
+
+from .config_check import check_config
 
 # What mmengine raises when a key has no such child.
 _OPTION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+# What classes raise when an argument is missing, unknown or of a value that they do not take.
+_BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 # The extra of each default_scope, and its packages. `import mmseg` alone does not import ftfy.
 _LIBRARIES = {'mmdet': ('det', ('mmdet',)), 'mmseg': ('seg', ('mmseg', 'ftfy', 'regex'))}
@@ -52,6 +57,7 @@ def load_config(
         cfg.work_dir = str(Path('work_dirs', name))
     _check_library(cfg.get('default_scope'))
     _set_loader_defaults(cfg)
+    check_config(cfg, cfg_options)
     return cfg
 
 
@@ -84,8 +90,21 @@ def build_runner(cfg: Config) -> Runner:
 
     Returns:
         The runner, which has built nothing of the data yet.
+
+    Raises:
+        UserError: If a class refuses what the config says.
     """
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except UserError:
+        raise
+    except _BUILD_ERRORS as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'config {cfg.filename} cannot be built: {type(error).__name__}: {reason} '
+            f'({TRACEBACK_VARIABLE}=1 shows where)'
+        ) from error
+    return runner
 
 
 def _read(path: Path) -> Config:
@@ -123,12 +142,26 @@ def _check_library(scope: str | None) -> None:
 
 
 def _set_loader_defaults(cfg: Config) -> None:
-    """Give mmpretrain's dataloaders what its own scripts give them and its configs rely on."""
+    """Let loaders and validation follow what one of their values says.
+
+    Without workers, what belongs to workers goes; without one part of a validation or test, the
+    other two go; mmpretrain's loaders get what its own scripts give them and its configs rely on.
+    """
+    for split in ('val', 'test'):
+        parts = [f'{split}_{part}' for part in ('dataloader', 'cfg', 'evaluator')]
+        if any(part in cfg and cfg[part] is None for part in parts):
+            cfg.update(dict.fromkeys(parts))
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if isinstance(loader, dict) and loader.get('num_workers', 0) == 0:
+            loader.pop('prefetch_factor', None)
+            if loader.get('persistent_workers'):
+                loader['persistent_workers'] = False
     if cfg.get('default_scope') != 'mmpretrain':
         return
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
-        if loader:
+        if isinstance(loader, dict):
             loader.setdefault('collate_fn', {'type': 'default_collate'})
             loader.setdefault('pin_memory', torch.cuda.is_available())
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)

@@ -68,8 +68,9 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
             goes to the environment variable ``LOCAL_RANK``.
 
     Raises:
-        SystemExit: With status 130 after Ctrl-C, which prints one line; with status 1, after a :class:`.UserError`; torchrun then does not start the
-            processes again. With status 75, after a signal that ended a training.
+        SystemExit: With status 1 after a :class:`.UserError`; torchrun then does not start the
+            processes again. With status 130 after Ctrl-C, and with 75 after a signal that ended
+            a training.
     """
     kwargs = vars(arguments)
     local_rank = kwargs.pop('local_rank')

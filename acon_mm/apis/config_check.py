@@ -253,7 +253,7 @@ def _unresolved(name: str, path: str) -> Iterator[str]:
     last = path.rpartition('.')[2]
     is_component = scope or last in (*_PLAIN_KEYS, 'dataset', 'sampler', 'optimizer', 'model')
     is_component = is_component or '.pipeline.' in path or 'hooks.' in path or '_evaluator' in path
-    if near or is_component:
+    if is_component:  # others may name what is no class
         hint = f'did you mean {" or ".join(near)}?' if near else 'is its module imported?'
         yield f'{path}.type is {name!r}, which no library registers; {hint}'
 
@@ -295,7 +295,7 @@ def _unknown(
     for key in node:
         if key in known:
             continue
-        near = get_close_matches(key, known, n=1, cutoff=0.75)
+        near = get_close_matches(key, known, n=1, cutoff=0.75 if is_complete else 0.85)
         of = f' of {owner}' if owner else ''
         if near:
             yield f'{path}.{key} is no argument{of}; did you mean {near[0]}?'

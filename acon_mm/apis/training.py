@@ -6,11 +6,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from acon_mm.checkpoints.finding import POINTER, find_newest_whole, pointed_at
 from acon_mm.engine.data_check import check_checkpoints, check_data
 from acon_mm.engine.launch import is_restarted, prepare_launch
+from acon_mm.engine.work_dir import only_run_in
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
@@ -72,10 +74,11 @@ def train(
     check_data(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
     check_checkpoints(cfg)
     prepare_launch(cfg, launcher)
-    runner = build_runner(cfg)
-    if not (cfg.get('resume') or is_restarted()):
-        _forget_earlier_run(cfg.work_dir)
-    runner.train()
+    with only_run_in(cfg.work_dir):
+        runner = build_runner(cfg)
+        if not (cfg.get('resume') or is_restarted()):
+            _forget_earlier_run(cfg.work_dir)
+        runner.train()
     if not runner.iter:
         raise UserError(
             'nothing was trained: train_dataloader has no batch; with drop_last=True its data set '
@@ -152,3 +155,12 @@ def _scale_lr(cfg: Config) -> None:
             'auto_scale_lr.base_batch_size=16'
         )
     cfg.auto_scale_lr.enable = True
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts > 1:
+        # mmengine compares it with the batch of an iteration, and a step has several of them.
+        cfg.auto_scale_lr.base_batch_size = base / counts
+        print_log(
+            f'a step accumulates {counts} iterations, so auto_scale_lr.base_batch_size={base} is '
+            f'taken for {base / counts:g} samples of each',
+            logger='current',
+        )

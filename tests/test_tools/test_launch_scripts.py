@@ -1,6 +1,7 @@
 """The shell scripts start what they say, with the arguments they were given."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,15 @@ def test_a_job_that_a_signal_interrupted_is_queued_again(started, tmp_path, stat
     run = started('slurm_train.sh', 'part', 'job', 'c.py', 'dir', SLURM_JOB_ID='7')
     assert run.returncode == status
     assert run.stdout == ('requeue 7\n' if is_requeued else '')
+
+
+def test_a_port_in_use_is_said_in_a_sentence(started):
+    with socket.socket() as other:
+        other.bind(('127.0.0.1', 0))
+        other.listen()
+        port = other.getsockname()[1]
+        run = started('dist_train.sh', 'c.py', '2', PORT=str(port))
+    assert run.returncode == 2
+    assert f'port {port} is in use' in run.stderr
+    assert f'PORT={port + 1}' in run.stderr
+    assert not run.stdout

@@ -301,3 +301,10 @@ def test_a_checkpoint_may_fit_in_part_where_that_is_asked_for(toy_config, tmp_pa
         ):
             api(toy_config, **arguments)
         api(toy_config, allow_partial=True, **arguments)
+
+
+def test_a_scaled_learning_rate_counts_accumulated_iterations(toy_config):
+    options = {'optim_wrapper.accumulative_counts': 4, 'auto_scale_lr.base_batch_size': 2}
+    runner = apis.train(toy_config, auto_scale_lr=True, cfg_options=options)
+    # 4 iterations of 2 samples are 4 times the batch that the rate is meant for.
+    assert runner.optim_wrapper.get_lr()['lr'] == [pytest.approx(4e-3)]

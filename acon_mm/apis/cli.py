@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from acon_mm.engine.launch import LAUNCHERS, end_restarts, finish_launch
+from acon_mm.engine.launch import LAUNCHERS, end_restarts, finish_launch, is_first_process
 from acon_mm.errors import Interrupted, UserError, report_user_errors
 
 # How long the other processes of a machine wait for the first one to say what is wrong. torchrun
@@ -76,7 +76,7 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
     local_rank = kwargs.pop('local_rank')
     if local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    is_first = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+    is_first = is_first_process()
     try:
         with report_user_errors():
             try:

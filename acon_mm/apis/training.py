@@ -1,5 +1,6 @@
 """Train a model of mmdet, mmpretrain or mmsegmentation from its config."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from mmengine.runner import Runner
 
 from acon_mm.checkpoints.finding import POINTER, find_newest_whole, pointed_at
 from acon_mm.engine.data_check import check_checkpoints, check_data
-from acon_mm.engine.launch import is_restarted, prepare_launch
+from acon_mm.engine.dataset_check import check_dataset
+from acon_mm.engine.launch import is_first_process, is_restarted, prepare_launch
 from acon_mm.engine.work_dir import only_run_in
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
@@ -71,7 +73,11 @@ def train(
         _use_amp(cfg)
     if auto_scale_lr:
         _scale_lr(cfg)
-    check_data(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
+    splits = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_data(cfg, splits)
+    if is_first_process():
+        for line in check_dataset(cfg, splits):
+            print_log(f'left out of the data: {line}', logger='current', level=logging.WARNING)
     check_checkpoints(cfg)
     prepare_launch(cfg, launcher)
     with only_run_in(cfg.work_dir):

@@ -60,6 +60,11 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
 
 
+def is_first_process() -> bool:
+    """Return whether this is the first process of its machine; the process group may not exist."""
+    return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+
+
 def is_restarted() -> bool:
     """Return whether torchrun or Slurm started this job again after it had ended early."""
     counts = (os.environ.get(name, '0') for name in _RESTART_COUNTS)

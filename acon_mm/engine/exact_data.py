@@ -23,6 +23,12 @@ from acon_mm.errors import UserError
 
 from .random_state import seeded
 
+_END = object()
+
+
+class SampleError(UserError):
+    """A sample of the training data cannot be loaded."""
+
 
 class _Batch(NamedTuple):
     seeds: tuple[int, ...]
@@ -61,7 +67,26 @@ class SeededDataset(Dataset):
     def __getitems__(self, batch: _Batch) -> list:
         """Load a batch, as torch's loaders ask for it."""
         with seeded(*batch.seeds):
-            return [self.wrapped[index] for index in batch.indices]
+            return [self._load(index) for index in batch.indices]
+
+    def _load(self, index: Any) -> Any:
+        try:
+            return self.wrapped[index]
+        except UserError:
+            raise
+        except Exception as error:
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise SampleError(
+                f'sample {index}{self._file_of(index)} cannot be loaded ({reason}); '
+                'tools/misc/check_dataset.py CONFIG names every damaged file'
+            ) from error
+
+    def _file_of(self, index: Any) -> str:
+        try:
+            path = self.wrapped.get_data_info(index)['img_path']  # type: ignore[attr-defined]
+        except Exception:  # not every data set knows the file
+            return ''
+        return f' of {str(path)!r}'
 
 
 class NumberedBatches:
@@ -173,10 +198,19 @@ class ExactLoader:
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(self.epoch)
             self._iterator = iter(self.loader)
-        for data in self._iterator:
+        while (data := self._next(self._iterator)) is not _END:
             self.batch += 1
             yield data
         self._iterator = None
+
+    @staticmethod
+    def _next(iterator: Iterator) -> Any:
+        try:
+            return next(iterator, _END)
+        except SampleError as error:
+            # A worker's comes with its traceback, which ends in the sentence.
+            last = str(error).strip().rpartition('\n')[2]
+            raise SampleError(last.partition(f'{SampleError.__name__}: ')[2] or last) from error
 
     def endless(self) -> Iterator:
         """Yield batches from this place on, pass after pass."""

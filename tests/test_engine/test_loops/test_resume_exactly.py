@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from acon_mm.checkpoints.finding import find_newest_whole
 from acon_mm.engine.exact_data import ExactLoader
 from acon_mm.engine.random_state import random_state
+from acon_mm.errors import UserError
 
 
 class KillAt(Hook):
@@ -149,3 +150,25 @@ def test_a_checkpoint_of_mmengine_is_gone_on_from_at_its_iteration(toy, tmp_path
         toy(stock, hook=KillAt('iter', 14))
         runner = toy(cfg, resume=True)
         assert runner.iter == 16
+
+
+class DamagedDataset(RandomDataset):
+    def __getitem__(self, index):
+        if index == 5:
+            raise OSError('image file is truncated\n(3 bytes)')
+        return super().__getitem__(index)
+
+    def get_data_info(self, index):
+        return {'img_path': f'data/{index}.png'}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_sample_that_cannot_be_loaded_is_named(workers):
+    data = ExactLoader(DataLoader(DamagedDataset(), 3, num_workers=workers), seed=0)
+    with pytest.raises(UserError) as error:
+        list(data.rest_of_epoch())
+    assert str(error.value).startswith(
+        "sample 5 of 'data/5.png' cannot be loaded (OSError: image file is truncated (3 bytes));"
+    )
+    assert '\n' not in str(error.value)
+    assert data.batch == 1

@@ -64,7 +64,6 @@ def train(
     cfg = load_config(config, cfg_options, work_dir)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg')
     require_fit(cfg, allow_partial)
-    _check_length(cfg)
     if resume:
         _resume(cfg, resume)
     elif is_restarted() and pointed_at(cfg.work_dir) is not None:
@@ -97,15 +96,6 @@ def train(
 def _forget_earlier_run(work_dir: str) -> None:
     """Let a job that is started again before its first checkpoint not go on from another run's."""
     Path(work_dir, POINTER).unlink(missing_ok=True)
-
-
-def _check_length(cfg: Config) -> None:
-    for key in ('max_epochs', 'max_iters'):
-        value = cfg.train_cfg.get(key)
-        if value is not None and value <= 0:
-            raise UserError(
-                f'train_cfg.{key} is {value}, so nothing would be trained; set it to 1 or more'
-            )
 
 
 def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:

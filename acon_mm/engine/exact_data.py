@@ -83,7 +83,7 @@ class SeededDataset(Dataset):
 
     def _file_of(self, index: Any) -> str:
         try:
-            path = self.wrapped.get_data_info(index)['img_path']  # type: ignore[attr-defined]
+            path = self.wrapped.get_data_info(index)['img_path']
         except Exception:  # not every data set knows the file
             return ''
         return f' of {str(path)!r}'

@@ -282,7 +282,7 @@ def test_a_run_is_trained_resumed_by_two_processes_and_tested(run_tool, toy_conf
 @pytest.mark.parametrize('length', [0, -1])
 def test_a_run_that_would_train_nothing_is_refused(toy_config, key, length):
     message = refusal(toy_config, cfg_options={f'train_cfg.{key}': length})
-    assert f'train_cfg.{key} is {length}, so nothing would be trained' in message
+    assert f'train_cfg.{key} is {length}; it has to be an integer of 1 or more' in message
 
 
 def test_a_data_set_smaller_than_a_batch_is_no_training(toy_config):

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 TRACEBACK_VARIABLE = 'ACON_MM_TRACEBACK'
 """The environment variable that shows the traceback of a :class:`UserError` as well."""
 
+REQUEUE_STATUS = 75
+"""The exit status of a run that a signal interrupted, EX_TEMPFAIL of ``sysexits.h``."""
+
 
 class UserError(ValueError):
     """Say what an argument, a config key or a file has to be for a run to start.
@@ -24,6 +27,21 @@ class CheckpointRefusedError(UserError):
 
 class PretrainedMismatchError(UserError):
     """The checkpoint of an ``init_cfg`` belongs to another network; nothing of it was loaded."""
+
+
+class CheckpointMisfitError(UserError):
+    """A checkpoint does not fill the model or the optimizer of a run; nothing was trained."""
+
+
+class UnhealthyRunError(UserError):
+    """A training computed something that is not a finite number, and was stopped."""
+
+
+class Interrupted(SystemExit):
+    """A signal ended a training, which has saved where it stood; the status asks for a requeue."""
+
+    def __init__(self) -> None:
+        super().__init__(REQUEUE_STATUS)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ for the scope, then the locations.
 
 from typing import Any
 
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
@@ -20,6 +22,8 @@ MODEL_WRAPPERS = Registry(
     scope=SCOPE,
     locations=['acon_mm.engine.model_wrapper'],
 )
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['acon_mm.engine.hooks'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['acon_mm.engine.loops'])
 
 
 def type_name(value: Any) -> str:

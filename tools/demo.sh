@@ -54,7 +54,7 @@ run_step() {
 
 # last_checkpoint DIR: print the path of the newest checkpoint that a training left in its work dir.
 last_checkpoint() {
-    cat "$1/last_checkpoint"
+    echo "$1/$(cat "$1/last_checkpoint")"
 }
 
 rm -rf "$WORK_DIR/pretrain" "$WORK_DIR/$model" "$WORK_DIR/test" "$WORK_DIR/pictures"

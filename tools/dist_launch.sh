@@ -9,6 +9,12 @@ launch() {
         echo "$0: GPUS is '$gpus'; it is the number of processes on this machine, 1 or more" >&2
         exit 2
     fi
+    local port=${PORT:-29500}
+    # Only the first machine opens the port.
+    if [ "${NODE_RANK:-0}" = 0 ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+        echo "$0: port $port is in use; choose another one, as in PORT=$((port + 1)) $0 ..." >&2
+        exit 2
+    fi
     # torchrun would give each process one thread; on the CPU that leaves cores idle.
     local threads=$(($(nproc) / gpus))
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
@@ -17,7 +23,8 @@ launch() {
         --nnodes "${NNODES:-1}" \
         --node_rank "${NODE_RANK:-0}" \
         --master_addr "${MASTER_ADDR:-127.0.0.1}" \
-        --master_port "${PORT:-29500}" \
+        --master_port "$port" \
         --nproc_per_node "$gpus" \
+        --max-restarts "${MAX_RESTARTS:-3}" \
         "$script" "$@" --launcher pytorch
 }

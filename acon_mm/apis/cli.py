@@ -2,14 +2,15 @@
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import DictAction
 
-from acon_mm.engine.launch import LAUNCHERS, finish_launch
-from acon_mm.errors import UserError, report_user_errors
+from acon_mm.engine.launch import LAUNCHERS, end_restarts, finish_launch, is_first_process
+from acon_mm.errors import Interrupted, UserError, report_user_errors
 
 # How long the other processes of a machine wait for the first one to print the error. torchrun and
 # srun end all processes when one ends, so the wait is only this long if the first has no error.
@@ -43,6 +44,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help='change values of the config, as in train_cfg.max_epochs=1 or key="[a,b]"',
     )
     parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='load a checkpoint that fits the model only in part',
+    )
+    parser.add_argument(
         '--launcher', choices=LAUNCHERS, default='none', help='what started the processes'
     )
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
@@ -62,17 +68,31 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
             goes to the environment variable ``LOCAL_RANK``.
 
     Raises:
-        SystemExit: With status 1, after a :class:`.UserError`.
+        SystemExit: With status 1 after a :class:`.UserError`; torchrun then does not start the
+            processes again. With status 130 after Ctrl-C, and with 75 after a signal that ended
+            a training.
     """
     kwargs = vars(arguments)
     local_rank = kwargs.pop('local_rank')
     if local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    with report_user_errors():
-        try:
-            function(**kwargs)
-        except UserError:
-            if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
-                time.sleep(PATIENCE_SECONDS)
-            raise
+    is_first = is_first_process()
+    try:
+        with report_user_errors():
+            try:
+                function(**kwargs)
+            except UserError:
+                if not is_first:
+                    time.sleep(PATIENCE_SECONDS)
+                raise
+    except KeyboardInterrupt:
+        if is_first:
+            print('stopped by Ctrl-C; the same command with --resume goes on', file=sys.stderr)
+        raise SystemExit(130) from None
+    except SystemExit as end:
+        if isinstance(end, Interrupted):
+            finish_launch()
+        if is_first:
+            end_restarts()
+        raise
     finish_launch()

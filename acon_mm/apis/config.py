@@ -12,10 +12,15 @@ from mmengine.hub import get_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from acon_mm.errors import UserError, requires_extra
+from acon_mm.errors import TRACEBACK_VARIABLE, UserError, requires_extra
+
+from .config_check import check_config
 
 # What mmengine raises when a key has no such child.
 _OPTION_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+# What classes raise when an argument is missing, unknown or of a value that they do not take.
+_BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 # The extra of each default_scope, and its packages. `import mmseg` alone does not import ftfy.
 _LIBRARIES = {'mmdet': ('det', ('mmdet',)), 'mmseg': ('seg', ('mmseg', 'ftfy', 'regex'))}
@@ -55,6 +60,7 @@ def load_config(
         cfg.work_dir = str(Path('work_dirs', name))
     _check_library(cfg.get('default_scope'))
     _set_loader_defaults(cfg)
+    check_config(cfg, cfg_options)
     return cfg
 
 
@@ -68,6 +74,17 @@ def require_keys(cfg: Config, *keys: str) -> None:
         )
 
 
+def require_fit(cfg: Config, allow_partial: bool) -> None:
+    """Have checkpoints refused that do not fill the model, also by a config without our hooks.
+
+    Args:
+        cfg: The config, changed in place.
+        allow_partial: Whether to load what fits, with a warning.
+    """
+    hook = {'type': 'acon_mm.CheckpointFitHook', 'allow_partial': allow_partial}
+    cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'fit': hook}
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that ``cfg.runner_type`` names, mmengine's ``Runner`` by default.
 
@@ -76,8 +93,21 @@ def build_runner(cfg: Config) -> Runner:
 
     Returns:
         The runner, which has built nothing of the data yet.
+
+    Raises:
+        UserError: If a class refuses what the config says.
     """
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except UserError:
+        raise
+    except _BUILD_ERRORS as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'config {cfg.filename} cannot be built: {type(error).__name__}: {reason} '
+            f'({TRACEBACK_VARIABLE}=1 shows where)'
+        ) from error
+    return runner
 
 
 def _read(config: str) -> Config:
@@ -117,12 +147,26 @@ def _check_library(scope: str | None) -> None:
 
 
 def _set_loader_defaults(cfg: Config) -> None:
-    """Give mmpretrain's dataloaders what its own scripts give them and its configs rely on."""
+    """Let loaders and validation follow what one of their values says.
+
+    Without workers, what belongs to workers goes; without one part of a validation or test, the
+    other two go; mmpretrain's loaders get what its own scripts give them and its configs rely on.
+    """
+    for split in ('val', 'test'):
+        parts = [f'{split}_{part}' for part in ('dataloader', 'cfg', 'evaluator')]
+        if any(part in cfg and cfg[part] is None for part in parts):
+            cfg.update(dict.fromkeys(parts))
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if isinstance(loader, dict) and loader.get('num_workers', 0) == 0:
+            loader.pop('prefetch_factor', None)
+            if loader.get('persistent_workers'):
+                loader['persistent_workers'] = False
     if cfg.get('default_scope') != 'mmpretrain':
         return
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
-        if loader:
+        if isinstance(loader, dict):
             loader.setdefault('collate_fn', {'type': 'default_collate'})
             loader.setdefault('pin_memory', torch.cuda.is_available())
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)

@@ -9,7 +9,7 @@ from acon_mm.engine.data_check import check_data
 from acon_mm.engine.launch import prepare_launch
 from acon_mm.errors import UserError
 
-from .config import build_runner, load_config, require_keys
+from .config import build_runner, load_config, require_fit, require_keys
 from .tta import use_tta
 from .visualization import draw_predictions
 
@@ -26,6 +26,7 @@ def test(
     show: bool = False,
     wait_time: float = 2.0,
     tta: bool = False,
+    allow_partial: bool = False,
     cfg_options: dict | None = None,
     launcher: str = 'none',
 ) -> dict[str, float]:
@@ -41,6 +42,8 @@ def test(
         wait_time: Seconds that each picture is shown.
         tta: Whether to merge the predictions for several views of an image, by ``tta_model`` and
             ``tta_pipeline`` of the config.
+        allow_partial: Whether the checkpoint may fit the model only in part; a warning lists the
+            rest.
         cfg_options: Values to change in the config, by dotted key.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -52,6 +55,7 @@ def test(
     """
     cfg = load_config(config, cfg_options, work_dir)
     require_keys(cfg, 'model', 'test_dataloader', 'test_evaluator')
+    require_fit(cfg, allow_partial)
     cfg.load_from, cfg.resume = _existing(checkpoint), False
     if out is not None:
         _dump_predictions(cfg, _writable(out))

@@ -1,18 +1,24 @@
 """Train a model of mmdet, mmpretrain or mmsegmentation from its config."""
 
+import logging
 import os
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.dist import master_only
+from mmengine.logging import print_log
+from mmengine.runner import Runner
 
+from acon_mm.checkpoints.finding import POINTER, find_newest_whole, pointed_at
 from acon_mm.engine.data_check import check_checkpoints, check_data
-from acon_mm.engine.launch import prepare_launch
+from acon_mm.engine.dataset_check import check_dataset
+from acon_mm.engine.launch import is_first_process, is_restarted, prepare_launch
+from acon_mm.engine.work_dir import only_run_in
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
-from .config import build_runner, load_config, require_keys
+from .config import build_runner, load_config, require_fit, require_keys
 
 # The devices that mmengine's AmpOptimWrapper accepts.
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -25,6 +31,7 @@ def train(
     resume: bool | str | os.PathLike = False,
     amp: bool = False,
     auto_scale_lr: bool = False,
+    allow_partial: bool = False,
     cfg_options: dict | None = None,
     launcher: str = 'none',
 ) -> Runner:
@@ -34,11 +41,15 @@ def train(
         config: Path of a config file, or a config.
         work_dir: Where logs and checkpoints go. Defaults to ``./work_dirs/`` and the config's
             name.
-        resume: ``True`` or ``'auto'`` continues from the latest checkpoint in ``work_dir``, and
-            starts from the beginning if there is none; a path continues from that checkpoint.
+        resume: ``True`` or ``'auto'`` continues from the newest checkpoint in ``work_dir`` that is
+            whole, and starts from the beginning if there is none; a path continues from that
+            checkpoint. A job that torchrun or Slurm starts again continues by itself from what it
+            saved.
         amp: Train in mixed precision.
         auto_scale_lr: Scale the learning rate by the real batch size over
             ``cfg.auto_scale_lr.base_batch_size``.
+        allow_partial: Whether ``load_from`` may fit the model only in part; a warning lists the
+            rest.
         cfg_options: Values to change in the config, by dotted key.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
@@ -52,31 +63,58 @@ def train(
     """
     cfg = load_config(config, cfg_options, work_dir)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg')
+    require_fit(cfg, allow_partial)
     if resume:
         _resume(cfg, resume)
+    elif is_restarted() and pointed_at(cfg.work_dir) is not None:
+        _resume(cfg, True)
     if amp:
         _use_amp(cfg)
     if auto_scale_lr:
         _scale_lr(cfg)
-    check_data(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
+    splits = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_data(cfg, splits)
+    if is_first_process():
+        for line in check_dataset(cfg, splits):
+            print_log(f'left out of the data: {line}', logger='current', level=logging.WARNING)
     check_checkpoints(cfg)
     prepare_launch(cfg, launcher)
-    runner = build_runner(cfg)
-    runner.train()
+    with only_run_in(cfg.work_dir):
+        runner = build_runner(cfg)
+        if not (cfg.get('resume') or is_restarted()):
+            _forget_earlier_run(cfg.work_dir)
+        runner.train()
+    if not runner.iter:
+        raise UserError(
+            'nothing was trained: train_dataloader has no batch; with drop_last=True its data set '
+            'has to hold a batch, train_dataloader.batch_size samples for each process'
+        )
     return runner
+
+
+@master_only
+def _forget_earlier_run(work_dir: str) -> None:
+    """Let a job that is started again before its first checkpoint not go on from another run's."""
+    Path(work_dir, POINTER).unlink(missing_ok=True)
 
 
 def _resume(cfg: Config, resume: bool | str | os.PathLike) -> None:
     if isinstance(resume, bool) or resume == 'auto':
-        latest = find_latest_checkpoint(cfg.work_dir)
-        if latest is None:  # a first start: keep the config's own `load_from`
-            return
-        source = f'last_checkpoint in {cfg.work_dir}'
+        newest, named = find_newest_whole(cfg.work_dir), pointed_at(cfg.work_dir)
+        if newest is None and named is None:
+            return  # a first start: keep the config's own `load_from`
+        if newest is None:
+            raise UserError(
+                f'{POINTER} in {cfg.work_dir} names {str(named)!r}, but neither it nor any other '
+                'checkpoint there is whole; give --resume the path of a checkpoint, or leave it '
+                'away to start from the beginning'
+            )
+        latest = str(newest)
     else:
-        latest, source = os.fspath(resume), 'resume'
+        latest = os.fspath(resume)
     if '://' not in latest and not Path(latest).expanduser().is_file():
         raise UserError(
-            f'{source} names {latest!r}, which does not exist; give --resume the path of '
+            f'resume names {latest!r}, which does not exist; give --resume the path of '
             'an existing checkpoint, or omit it to start from the beginning'
         )
     cfg.resume, cfg.load_from = True, latest
@@ -113,3 +151,12 @@ def _scale_lr(cfg: Config) -> None:
             'auto_scale_lr.base_batch_size=16'
         )
     cfg.auto_scale_lr.enable = True
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts > 1:
+        # mmengine compares it with the batch of an iteration, and a step has several of them.
+        cfg.auto_scale_lr.base_batch_size = base / counts
+        print_log(
+            f'a step accumulates {counts} iterations, so auto_scale_lr.base_batch_size={base} is '
+            f'taken for {base / counts:g} samples of each',
+            logger='current',
+        )

@@ -92,3 +92,52 @@ def _is_value(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id == 'dict'
     return isinstance(node, _VALUES)
+
+
+def values_in(text: Any) -> dict[str, Any]:
+    """Return the values that a config text names, by dotted key, without running it.
+
+    Args:
+        text: The text.
+
+    Returns:
+        A value each for what is neither a dict nor a list with dicts; nothing if
+        the text holds more than values.
+
+    Examples:
+        >>> values_in("model = dict(depth=50, blocks=[dict(n=1)])")
+        {'model.depth': 50, 'model.blocks.0.n': 1}
+    """
+    if not holds_values_only(text):
+        return {}
+    found: dict[str, Any] = {}
+    for statement in ast.parse(text).body:
+        assert isinstance(statement, ast.Assign)
+        for target in statement.targets:
+            found.update(_flat(statement.value, ast.unparse(target)))
+    return found
+
+
+def _flat(node: ast.AST, key: str) -> dict[str, Any]:
+    if isinstance(node, ast.Call):
+        parts = [(str(keyword.arg), keyword.value) for keyword in node.keywords]
+    elif isinstance(node, ast.Dict):
+        parts = [
+            (str(_literal(name)), value)
+            for name, value in zip(node.keys, node.values, strict=True)
+            if name is not None
+        ]
+    elif isinstance(node, (ast.List, ast.Tuple)) and any(
+        isinstance(child, (ast.Call, ast.Dict)) for child in node.elts
+    ):
+        parts = [(str(index), value) for index, value in enumerate(node.elts)]
+    else:
+        return {key: _literal(node)}
+    return {k: v for name, value in parts for k, v in _flat(value, f'{key}.{name}').items()}
+
+
+def _literal(node: ast.AST) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # inf, nan or a dict deep inside
+        return ast.unparse(node)

@@ -22,6 +22,7 @@ from acon_mm.errors import CheckpointRefusedError, UserError
 
 from . import pickled_numpy
 from .config_text import leave_out_programs
+from .record import fault_of
 
 # What torch and zipfile raise on bytes that are no checkpoint, seen on truncated and random files.
 _UNREADABLE = (
@@ -64,13 +65,18 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
         that hold more than values and without ``meta['config']``.
 
     Raises:
-        UserError: If the file is missing, damaged or no checkpoint, or its tensors cannot be put
-            where ``map_location`` says.
+        UserError: If the file is missing, damaged or no checkpoint, is not the one of the record
+            beside it (:mod:`.record`), or its
+            tensors cannot be put where ``map_location`` says.
         CheckpointRefusedError: If it asks for a global outside the allow-list.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint {str(path)!r} does not exist; give the path of a .pth file')
+    if fault := fault_of(path):
+        raise UserError(
+            f'checkpoint {str(path)!r} is refused: {fault}; take an earlier one or copy it again'
+        )
     return read_safely(
         lambda: torch.load(path, map_location=map_location, weights_only=True), path
     )

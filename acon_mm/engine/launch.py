@@ -6,6 +6,7 @@ here, on gloo, before the ``Runner`` is built; the ``Runner`` then uses it.
 
 import gc
 import os
+import signal
 import subprocess
 from datetime import timedelta
 
@@ -22,6 +23,8 @@ _VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
+# How often each launcher has started the job before.
+_RESTART_COUNTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 _STARTERS = {
     'pytorch': 'tools/dist_train.sh or tools/dist_test.sh (torchrun)',
     'slurm': 'tools/slurm_train.sh or tools/slurm_test.sh (srun)',
@@ -55,6 +58,24 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     cfg.model_wrapper_cfg = _cpu_wrapper(cfg)
     if not dist.is_initialized():
         _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
+
+
+def is_first_process() -> bool:
+    """Return whether this is the first process of its machine; the process group may not exist."""
+    return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+
+
+def is_restarted() -> bool:
+    """Return whether torchrun or Slurm started this job again after it had ended early."""
+    counts = (os.environ.get(name, '0') for name in _RESTART_COUNTS)
+    return any(count not in ('', '0') for count in counts)
+
+
+def end_restarts() -> None:
+    """Keep torchrun from starting the processes again, which would end as this one does."""
+    parent = os.getppid()  # that of a process whose torchrun is gone has the number 1
+    if os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0') != '0' and parent != 1:
+        os.kill(parent, signal.SIGTERM)
 
 
 def finish_launch() -> None:

@@ -4,8 +4,12 @@ default_hooks = dict(
     timer=dict(type='mmengine.IterTimerHook'),
     logger=dict(type='mmengine.LoggerHook', interval=50),
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
-    checkpoint=dict(type='mmengine.CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='acon_mm.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
+    # What docs/reliability.md is about; None switches one off.
+    fit=dict(type='acon_mm.CheckpointFitHook'),
+    health=dict(type='acon_mm.HealthHook'),
+    preemption=dict(type='acon_mm.PreemptionHook'),
 )
 
 env_cfg = dict(

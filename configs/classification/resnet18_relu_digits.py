@@ -9,7 +9,7 @@ _base_ = [
 model = dict(head=dict(num_classes=10, topk=(1,)))
 
 max_epochs = 3
-train_cfg = dict(type='mmengine.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type='acon_mm.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 optim_wrapper = dict(

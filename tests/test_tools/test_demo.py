@@ -12,7 +12,7 @@ while [[ $# -gt 0 ]]; do
 done
 case $script in
     *{failing}.py) echo 'the disk is full'; exit 3 ;;
-    *train.py) mkdir -p "$work_dir"; echo "$work_dir/epoch_1.pth" > "$work_dir/last_checkpoint" ;;
+    *train.py) mkdir -p "$work_dir"; echo epoch_1.pth > "$work_dir/last_checkpoint" ;;
     *test.py) echo '11/21 22:33:16 - mmengine - INFO - Epoch(test) [9/9]  {logged}  time: 0.2' ;;
 esac
 """

@@ -1,6 +1,7 @@
 """The shell scripts start what they say, with the arguments they were given."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,16 @@ def started(tmp_path):
         clean = {
             name: value
             for name, value in os.environ.items()
-            if name not in ('PYTHON', 'OMP_NUM_THREADS', 'NNODES', 'NODE_RANK', 'PORT', 'GPUS')
+            if name
+            not in (
+                'MAX_RESTARTS',
+                'PYTHON',
+                'OMP_NUM_THREADS',
+                'NNODES',
+                'NODE_RANK',
+                'PORT',
+                'GPUS',
+            )
         }
         return subprocess.run(
             [ROOT / 'tools' / script, *args],
@@ -70,7 +80,8 @@ def test_torchrun_gets_the_arguments(started, script, args, tool, passed):
     defaults = '-m torch.distributed.run --nnodes 1 --node_rank 0 --master_addr 127.0.0.1'
     assert lines[:8] == defaults.split()
     assert lines[8:12] == ['--master_port', '29500', '--nproc_per_node', '2']
-    assert lines[12:-1] == [str(ROOT / 'tools' / tool), *passed, *SPACED, '--launcher', 'pytorch']
+    assert lines[12:14] == ['--max-restarts', '3']
+    assert lines[14:-1] == [str(ROOT / 'tools' / tool), *passed, *SPACED, '--launcher', 'pytorch']
 
 
 def test_the_other_machines_of_a_run_are_named_by_the_environment(started):
@@ -116,3 +127,26 @@ def test_srun_gets_the_arguments(started, script, tool, passed):
         '--cpus-per-task 3 --kill-on-bad-exit=1 --time 1 --exclusive'
     )
     assert job == ['-u', str(ROOT / 'tools' / tool), *passed, *SPACED, '--launcher', 'slurm']
+
+
+@pytest.mark.parametrize(('status', 'is_requeued'), [(75, True), (1, False), (0, False)])
+def test_a_job_that_a_signal_interrupted_is_queued_again(started, tmp_path, status, is_requeued):
+    started('slurm_train.sh')  # which writes the programs
+    (tmp_path / 'srun').write_text(f'#!/bin/sh\nexit {status}\n')
+    (tmp_path / 'scontrol').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'scontrol').chmod(0o755)
+    run = started('slurm_train.sh', 'part', 'job', 'c.py', 'dir', SLURM_JOB_ID='7')
+    assert run.returncode == status
+    assert run.stdout == ('requeue 7\n' if is_requeued else '')
+
+
+def test_a_port_in_use_is_said_in_a_sentence(started):
+    with socket.socket() as other:
+        other.bind(('127.0.0.1', 0))
+        other.listen()
+        port = other.getsockname()[1]
+        run = started('dist_train.sh', 'c.py', '2', PORT=str(port))
+    assert run.returncode == 2
+    assert f'port {port} is in use' in run.stderr
+    assert f'PORT={port + 1}' in run.stderr
+    assert not run.stdout

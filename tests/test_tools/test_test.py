@@ -1,7 +1,7 @@
 import pytest
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.registry import TRANSFORMS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from acon_mm import apis
 from acon_mm.apis import testing
@@ -120,11 +120,12 @@ def test_every_part_of_joined_datasets_gets_the_views(config, built):
 def test_detectors_without_their_own_augmentation_are_flipped(config, built):
     cfg = Config.fromfile(config)
     cfg.default_scope = 'mmdet'
-    cfg.test_dataloader.dataset.pipeline = [{'type': 'Load'}, {'type': 'Pack'}]
+    pipeline = [{'type': 'mmcv.LoadImageFromFile'}, {'type': 'mmdet.PackDetInputs'}]
+    cfg.test_dataloader.dataset = ConfigDict(type='mmdet.CocoDataset', pipeline=pipeline)
     apis.test(cfg, 'a.pth', tta=True)
     assert built[0].model.type == 'mmengine.DetTTAModel'
     pipeline = built[0].test_dataloader.dataset.pipeline
-    assert [step.type for step in pipeline] == ['Load', 'mmcv.TestTimeAug']
+    assert [step.type for step in pipeline] == ['mmcv.LoadImageFromFile', 'mmcv.TestTimeAug']
     assert 'flip' in TRANSFORMS.build(pipeline[1].transforms[1][0]).meta_keys
 
 

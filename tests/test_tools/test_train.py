@@ -21,6 +21,8 @@ def built(monkeypatch):
     configs = []
 
     class Runner:
+        iter = 1
+
         def train(self):
             pass
 
@@ -56,7 +58,7 @@ def test_a_config_object_is_left_as_it_is(toy_config, built):
 
 def test_resume_takes_the_latest_or_the_given_checkpoint(toy_config, tmp_path, built):
     for name in ('a.pth', 'b.pth', 'start.pth'):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text('whole')
     start = {'load_from': 'start.pth'}
     apis.train(toy_config, work_dir=tmp_path, resume=True, cfg_options=start)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'b.pth'))
@@ -272,3 +274,35 @@ def test_a_run_is_trained_resumed_by_two_processes_and_tested(
     assert third.returncode == 0, third.stderr
     assert 'seen: 8' in third.stdout + third.stderr
     assert len(pickle.loads((tmp_path / 'new/p.pkl').read_bytes())) == 8
+
+
+@pytest.mark.parametrize('key', ['max_epochs', 'max_iters'])
+@pytest.mark.parametrize('length', [0, -1])
+def test_a_run_that_would_train_nothing_is_refused(toy_config, key, length):
+    message = refusal(toy_config, cfg_options={f'train_cfg.{key}': length})
+    assert f'train_cfg.{key} is {length}; it has to be an integer of 1 or more' in message
+
+
+def test_a_data_set_smaller_than_a_batch_is_no_training(toy_config):
+    options = {'train_dataloader.batch_size': 9, 'train_dataloader.drop_last': True}
+    assert 'nothing was trained' in refusal(toy_config, cfg_options=options)
+
+
+def test_a_checkpoint_may_fit_in_part_where_that_is_asked_for(toy_config, tmp_path):
+    torch.save({'state_dict': {'line.bias': torch.ones(1)}}, tmp_path / 'part.pth')
+    for api, arguments in (
+        (apis.train, {'cfg_options': {'load_from': 'part.pth'}}),
+        (apis.test, {'checkpoint': 'part.pth'}),
+    ):
+        with pytest.raises(
+            UserError, match=r'missing: line\.weight, norm\.weight, norm\.bias and'
+        ):
+            api(toy_config, **arguments)
+        api(toy_config, allow_partial=True, **arguments)
+
+
+def test_a_scaled_learning_rate_counts_accumulated_iterations(toy_config):
+    options = {'optim_wrapper.accumulative_counts': 4, 'auto_scale_lr.base_batch_size': 2}
+    runner = apis.train(toy_config, auto_scale_lr=True, cfg_options=options)
+    # 4 iterations of 2 samples are 4 times the batch that the rate is meant for.
+    assert runner.optim_wrapper.get_lr()['lr'] == [pytest.approx(4e-3)]

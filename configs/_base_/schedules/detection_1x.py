@@ -1,5 +1,5 @@
 # 12 epochs at 8 GPUs × 2 images, mmdet's 1× schedule with the learning rate of its RetinaNet.
-train_cfg = dict(type='mmengine.EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+train_cfg = dict(type='acon_mm.EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 

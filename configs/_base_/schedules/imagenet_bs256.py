@@ -1,6 +1,6 @@
 # The authors' recipe for ResNets: SGD at a batch of 256, 120 epochs of 1,281,167 images, which are
 # their 600,000 iterations. The learning rate falls linearly to 0, with every iteration.
-train_cfg = dict(type='mmengine.EpochBasedTrainLoop', max_epochs=120, val_interval=1)
+train_cfg = dict(type='acon_mm.EpochBasedTrainLoop', max_epochs=120, val_interval=1)
 val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 

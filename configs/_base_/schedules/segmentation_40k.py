@@ -2,7 +2,7 @@
 # floor of the learning rate and the number of crops are mmseg's: 40,000 batches of 16 are as many
 # as the 80,000 of 8 of its longer schedule.
 max_iters = 40000
-train_cfg = dict(type='mmengine.IterBasedTrainLoop', max_iters=max_iters, val_interval=4000)
+train_cfg = dict(type='acon_mm.IterBasedTrainLoop', max_iters=max_iters, val_interval=4000)
 val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 

@@ -1,0 +1,45 @@
+"""Read every annotation and image that a config names: exit status 1 and a line for each fault."""
+
+import argparse
+import sys
+from functools import partial
+
+from mmengine.utils import track_iter_progress
+
+from acon_mm.apis.config import load_config
+from acon_mm.engine.data_check import check_data
+from acon_mm.engine.dataset_check import dataset_faults, fault_lines
+from acon_mm.errors import report_user_errors
+
+SPLITS = ('train', 'val', 'test')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=SPLITS[:2])
+    parser.add_argument('--annotations-only', action='store_true', help='open no image')
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the faults and return the exit status."""
+    cfg = load_config(arguments.config)
+    check_data(cfg, tuple(arguments.splits))
+    track = partial(track_iter_progress, file=sys.stderr) if sys.stderr.isatty() else iter
+    faults = list(
+        dataset_faults(
+            cfg, arguments.splits, read_images=not arguments.annotations_only, track=track
+        )
+    )
+    for line in fault_lines(faults):
+        print(line)
+    is_fatal = any(fault.is_fatal for fault in faults)
+    print('faults that stop a run' if is_fatal else 'nothing that stops a run')
+    return int(is_fatal)
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        raise SystemExit(main(build_parser().parse_args()))

@@ -82,7 +82,7 @@ def _why_unavailable(name: str, device: int | None = None) -> str | None:
 def is_traced_or_transformed(x: Tensor) -> bool:
     """Return whether the operations on ``x`` are recorded, transformed or not computed at all."""
     return (
-        torch.compiler.is_compiling()
+        torch_private.is_compiling()
         or torch.jit.is_tracing()
         or type(x) not in _PLAIN
         or torch_private.is_transformed()

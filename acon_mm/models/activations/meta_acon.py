@@ -5,19 +5,18 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import torch
-from mmcv.cnn import build_norm_layer
-from mmengine.dist import get_world_size
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from acon_mm._stack import has_openmmlab
 from acon_mm.ops import acon, spatial_mean, torch_private
 from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
 from acon_mm.registry import MODELS
 
 from .acon import TwoSlopeActivation
 from .folding import fold_norm
+from .norm import build_norm
 
 MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
 
@@ -204,7 +203,7 @@ def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
         return nn.Identity()
     expected = "norm_cfg must be the config of a norm, such as dict(type='BN'), or None"
     try:
-        norm = build_norm_layer(norm_cfg, num_channels)[1]
+        norm = build_norm(norm_cfg, num_channels)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise ValueError(f'{expected}, but it is {norm_cfg!r}') from error
     if isinstance(norm, _BatchNorm) and not norm.track_running_stats:
@@ -217,9 +216,14 @@ def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
 
 def _no_autocast(device_type: str) -> AbstractContextManager:
     # Devices without autocast, such as meta, refuse even to switch it off.
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
+    if hasattr(torch.amp, 'is_autocast_available'):  # torch 2.4
+        available = torch.amp.is_autocast_available(device_type)
+        is_on = available and torch.is_autocast_enabled(device_type)
+    elif device_type == 'cpu':
+        is_on = torch.is_autocast_cpu_enabled()
+    else:
+        is_on = device_type == 'cuda' and torch.is_autocast_enabled()
+    return torch.autocast(device_type, enabled=False) if is_on else nullcontext()
 
 
 def _check_channels(x: Tensor, num_channels: int) -> None:
@@ -305,20 +309,32 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     if isinstance(norm, nn.Identity):
         return x
     alone = isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1
-    if isinstance(norm, nn.SyncBatchNorm) and get_world_size(norm.process_group) > 1:
+    if isinstance(norm, nn.SyncBatchNorm) and _world_size(norm.process_group) > 1:
         alone = False
     if not alone:
         return norm(x[:, :, None, None]).flatten(1)
     if not _warned_of_single_samples:
         _warned_of_single_samples = True
-        print_log(
+        _warn(
             'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '
             'its running statistics for such batches. Train with more samples per process or with '
-            "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch.",
-            logger='current',
-            level=logging.WARNING,
+            "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch."
         )
     assert isinstance(norm, _BatchNorm)  # as `alone` says
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
     )
+
+
+def _world_size(group: Any) -> int:
+    is_distributed = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size(group) if is_distributed else 1
+
+
+def _warn(message: str) -> None:
+    if has_openmmlab():
+        from mmengine.logging import print_log
+
+        print_log(message, logger='current', level=logging.WARNING)
+    else:
+        logging.getLogger('acon_mm').warning(message)

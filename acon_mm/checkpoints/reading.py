@@ -68,7 +68,7 @@ def safe_globals() -> dict[str, Any]:
     return allowed
 
 
-def add_safe_globals(classes: Iterable[type]) -> None:
+def add_safe_globals(classes: Iterable[Any]) -> None:
     """Let checkpoints hold objects of these classes, whatever is in them.
 
     From torch 2.4 on, this is ``torch.serialization.add_safe_globals``, which counts here as well.
@@ -100,8 +100,8 @@ def load_tensors(file: str | os.PathLike | IO[bytes], map_location: Any = None) 
             return torch.load(file, map_location=map_location, weights_only=True)
     own = dict(_own)
     if hasattr(torch.serialization, 'get_safe_globals'):  # torch 2.4 and 2.5
-        for target in torch.serialization.get_safe_globals():
-            own[f'{target.__module__}.{target.__qualname__}'] = target
+        added: list[Any] = torch.serialization.get_safe_globals()
+        own.update({f'{cls.__module__}.{cls.__qualname__}': cls for cls in added if callable(cls)})
     if isinstance(file, str | os.PathLike):
         with open(file, 'rb') as opened:
             return unpickler.load(opened, map_location, safe_globals(), own)

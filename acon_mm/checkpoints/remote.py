@@ -1,7 +1,7 @@
 """Checkpoints that are not on this machine: URLs, names in OpenMMLab's hubs, object stores.
 
-mmengine's own loaders end in a ``torch.load`` without ``weights_only``. These download the file and
-read it like one on this machine.
+mmengine's own loaders end in a ``torch.load`` without ``weights_only``. These download the file
+and read it like one on this machine.
 """
 
 import io

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from . import pickled_numpy
 
 Restore = Callable[[torch.UntypedStorage, str], torch.UntypedStorage]
+Allowed = tuple[dict[str, Any], dict[str, Any]]
 
 _OPERATIONS = (
     *('PROTO', 'STOP', 'MARK', 'BINPUT', 'LONG_BINPUT', 'BINGET', 'LONG_BINGET', 'BINPERSID'),
@@ -126,7 +127,7 @@ def _make_device(kind: str, index: int | None = None) -> torch.device:
 
 
 def _get_layout(name: str) -> torch.layout:
-    layout = _torch_constant(name) if type(name) is str else None
+    layout: Any = _torch_constant(name) if type(name) is str else None
     _check('torch.serialization._get_layout', isinstance(layout, torch.layout))
     return layout
 
@@ -197,8 +198,11 @@ def _torch_constant(name: str) -> Any:
     return found if isinstance(found, torch.dtype | torch.layout) else None
 
 
-# Python's own unpickler in Python: a step of it can be replaced, one of the C version cannot.
-class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+# Python's unpickler in Python: a step of it can be replaced, one of the version in C cannot.
+PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class Unpickler(PythonUnpickler):
     """Read one pickle; see the head of this file.
 
     Args:
@@ -209,7 +213,7 @@ class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     """
 
     dispatch: ClassVar[dict] = {
-        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]  # type: ignore[attr-defined]
+        getattr(pickle, name)[0]: PythonUnpickler.dispatch[getattr(pickle, name)[0]]
         for name in _OPERATIONS
     }
 
@@ -291,16 +295,16 @@ class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         inherited(self)
 
     def load_append(self) -> None:
-        self._checked(pickle._Unpickler.load_append, (list,), False)  # type: ignore[attr-defined]
+        self._checked(PythonUnpickler.load_append, (list,), False)
 
     def load_appends(self) -> None:
-        self._checked(pickle._Unpickler.load_appends, (list,), True)  # type: ignore[attr-defined]
+        self._checked(PythonUnpickler.load_appends, (list,), True)
 
     def load_setitem(self) -> None:
-        self._checked(pickle._Unpickler.load_setitem, _DICTS, False)  # type: ignore[attr-defined]
+        self._checked(PythonUnpickler.load_setitem, _DICTS, False)
 
     def load_setitems(self) -> None:
-        self._checked(pickle._Unpickler.load_setitems, _DICTS, True)  # type: ignore[attr-defined]
+        self._checked(PythonUnpickler.load_setitems, _DICTS, True)
 
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
@@ -358,7 +362,7 @@ def _restore_by(map_location: Any) -> Restore:
 
 def _read_storage(file: IO[bytes], num_bytes: int) -> torch.UntypedStorage:
     content = torch.empty(num_bytes, dtype=torch.uint8)
-    view = memoryview(content.numpy())
+    view = memoryview(content.numpy())  # type: ignore[arg-type]
     filled = 0
     while filled < num_bytes:
         count = file.readinto(view[filled:])  # type: ignore[attr-defined]
@@ -368,7 +372,7 @@ def _read_storage(file: IO[bytes], num_bytes: int) -> torch.UntypedStorage:
     return content.untyped_storage()
 
 
-def _load_archive(file: IO[bytes], length: int, restore: Restore, allowed: tuple) -> Any:
+def _load_archive(file: IO[bytes], length: int, restore: Restore, allowed: Allowed) -> Any:
     with zipfile.ZipFile(file) as archive:
         records = {info.filename.partition('/')[2]: info for info in archive.infolist()}
         if 'constants.pkl' in records:
@@ -395,7 +399,7 @@ def _load_archive(file: IO[bytes], length: int, restore: Restore, allowed: tuple
             return Unpickler(content, *allowed, storage).load()
 
 
-def _load_old_format(file: IO[bytes], length: int, restore: Restore, allowed: tuple) -> Any:
+def _load_old_format(file: IO[bytes], length: int, restore: Restore, allowed: Allowed) -> Any:
     if Unpickler(file, {}, {}).load() != torch.serialization.MAGIC_NUMBER:
         raise ValueError('no file of torch.save')
     if Unpickler(file, {}, {}).load() != torch.serialization.PROTOCOL_VERSION:

@@ -7,6 +7,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/version.h>
 
 #include <array>
 #include <functional>
@@ -27,9 +28,14 @@ Gradients& differentiable_gradients() {
 // Autograd sees optional tensors among the arguments, but not into a Parameter.
 using Numbers = std::array<double, 3>;
 
-struct Acon : torch::autograd::Function<Acon> {
-  using Optional = std::optional<Tensor>;
+// Before torch 2.4, c10::optional is a class of its own, the only one that autograd looks into.
+#if TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 4
+using Optional = c10::optional<Tensor>;
+#else
+using Optional = std::optional<Tensor>;
+#endif
 
+struct Acon : torch::autograd::Function<Acon> {
   static Tensor forward(
       torch::autograd::AutogradContext* ctx,
       const Tensor& x,
@@ -85,7 +91,7 @@ std::optional<Tensor> apply(
     return forward(x, p1, p2, beta);
   }
   const auto tensor = [](const Parameter& p) {
-    return p.tensor.defined() ? std::optional(p.tensor) : std::nullopt;
+    return p.tensor.defined() ? Optional(p.tensor) : Optional();
   };
   return Acon::apply(
       x, tensor(p1), tensor(p2), tensor(beta), Numbers{p1.number, p2.number, beta.number});

@@ -199,7 +199,7 @@ def _torch_constant(name: str) -> Any:
 
 
 # Python's unpickler in Python: a step of it can be replaced, one of the version in C cannot.
-PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+PythonUnpickler: Any = pickle._Unpickler
 
 
 class Unpickler(PythonUnpickler):

@@ -8,6 +8,7 @@ import gc
 import os
 import subprocess
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 from mmengine.config import Config
@@ -108,7 +109,7 @@ def _init_gloo(launcher: str, timeout: float | None) -> None:
     # mmengine and datasets read these, whichever launcher started the process.
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
     # torch 2.1 takes no None.
-    wait = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
+    wait: dict[str, Any] = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
     dist.init_process_group('gloo', rank=rank, world_size=world_size, **wait)
 
 

@@ -29,15 +29,17 @@ with_them='ftfy regex tensorboard packaging scikit-learn pillow psutil ninja'
 
 # What a row with torch alone can run, and what the others run besides.
 of_torch=(
-    tests/test_ops/test_{acon,autograd,backends,formula,kernels,torch_private,triton}.py
+    tests/test_ops/test_{acon,autograd,backends,formula,kernels,torch_private}.py
     tests/test_models/test_activations/test_{acon,acon_frelu,alone}.py
 )
 of_openmmlab=(
-    tests/test_registry.py tests/test_checkpoints
-    tests/test_ops/test_{meta_acon,norm_act}.py
-    tests/test_models/test_activations/test_{build,deploy,meta_acon}.py
-    tests/test_models/test_backbones tests/test_models/test_layers
-    tests/test_tools/test_{harmful_checkpoint,train,retinanet_run,pspnet_run}.py
+    tests/test_registry.py
+    tests/test_checkpoints/test_{config_text,pickled_numpy,reading,remote,unpickler}.py
+    tests/test_ops/test_norm_act.py
+    tests/test_models/test_activations/test_{build,meta_acon}.py
+    tests/test_models/test_backbones/test_{mobilenet_v2,pspnet,resnet,retinanet,shufflenet_v2}.py
+    tests/test_models/test_layers/test_norm_act.py
+    tests/test_tools/test_{harmful_checkpoint,pspnet_run,retinanet_run,train}.py
 )
 
 find_python() {

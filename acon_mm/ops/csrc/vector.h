@@ -30,7 +30,7 @@ struct Lanes {
   static constexpr int64_t kStep = V::size();
   static constexpr int kVecs = kSize / kStep;
 
-  // Of 16-bit types torch leaves the other lanes as they happen to be, with AVX2 and before 2.4.
+  // Before 2.4, with AVX2 for longer, torch leaves the other lanes of 16-bit types to chance.
   static inline Vectorized<scalar_t> load_part(const scalar_t* from, int64_t count) {
     if constexpr (kVecs == 1) {
       return Vectorized<scalar_t>::loadu(from, count);

@@ -215,14 +215,16 @@ def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager:
-    # Devices without autocast, such as meta, refuse even to switch it off.
-    if hasattr(torch.amp, 'is_autocast_available'):  # torch 2.4
-        available = torch.amp.is_autocast_available(device_type)
-        is_on = available and torch.is_autocast_enabled(device_type)
-    elif device_type == 'cpu':
-        is_on = torch.is_autocast_cpu_enabled()
-    else:
-        is_on = device_type == 'cuda' and torch.is_autocast_enabled()
+    is_on = False
+    if not hasattr(torch.amp, 'is_autocast_available'):  # before torch 2.4
+        if device_type == 'cpu':
+            is_on = torch.is_autocast_cpu_enabled()
+        elif device_type == 'cuda':
+            is_on = torch.is_autocast_enabled()
+    # Devices without autocast, such as meta, refuse even to switch it off. The question whether a
+    # device has it cannot be compiled by torch 2.4.
+    elif device_type in ('cpu', 'cuda') or torch.amp.is_autocast_available(device_type):
+        is_on = torch.is_autocast_enabled(device_type)
     return torch.autocast(device_type, enabled=False) if is_on else nullcontext()
 
 

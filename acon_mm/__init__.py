@@ -3,17 +3,19 @@
 from importlib import import_module
 from typing import Any
 
-from acon_mm._stack import check_stack
+from acon_mm._stack import check_stack, has_openmmlab
 
 check_stack()
 
 # The stack is checked first: what follows imports mmengine and torch.
 from acon_mm._mim import announce_configs, config_path  # noqa: E402
-from acon_mm.checkpoints import register_safe_loading  # noqa: E402
 from acon_mm.version import __version__  # noqa: E402
 
-announce_configs()
-register_safe_loading()
+if has_openmmlab():
+    from acon_mm.checkpoints import register_safe_loading
+
+    announce_configs()
+    register_safe_loading()
 
 __all__ = ['__version__', 'config_path', 'replace_activations']
 

@@ -4,9 +4,6 @@ import warnings
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
-from mmengine.config.utils import MODULE2PACKAGE
-
 MIM_ROOT = Path(__file__).absolute().parent / '.mim'
 CONFIG_ROOT = MIM_ROOT / 'configs'
 
@@ -18,6 +15,8 @@ def announce_configs() -> None:
     here, which for an editable install is not where the package lies, unless pip does not know
     the name: then it asks Python. Hence the name of a module.
     """
+    from mmengine.config.utils import MODULE2PACKAGE  # not there where torch is alone
+
     MODULE2PACKAGE.setdefault('acon_mm', 'acon_mm.registry')
 
 
@@ -84,12 +83,16 @@ def named_configs() -> dict[str, Path]:
 
 def metafiles() -> list[Path]:
     """Return the paths of the metafiles that ``model-index.yml`` lists."""
+    import yaml  # comes with mmengine
+
     index = yaml.safe_load((MIM_ROOT / 'model-index.yml').read_text(encoding='utf-8'))
     return [MIM_ROOT / name for name in index['Import']]
 
 
 def model_entries() -> dict[str, dict]:
     """Return the entries of all metafiles by the name of the model, in the order of the files."""
+    import yaml  # comes with mmengine
+
     entries = {}
     for path in metafiles():
         for entry in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:

@@ -1,13 +1,11 @@
 """What every test may ask for."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
-from mmengine.registry import DefaultScope
-
-from acon_mm.datasets import BuildOptions, build_digit_scenes
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,12 +44,15 @@ def separate_norms(monkeypatch):
 def no_default_scope():
     """Leave no default scope behind: one that a runner set would decide what later tests find."""
     yield
-    DefaultScope._instance_dict.clear()
+    if registry := sys.modules.get('mmengine.registry'):  # some tests run with torch alone
+        registry.DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
 def digit_scenes(tmp_path_factory):
     """A DigitScenes folder of a few images."""
+    from acon_mm.datasets import BuildOptions, build_digit_scenes
+
     out = tmp_path_factory.mktemp('data') / 'digit_scenes'
     options = BuildOptions(
         num_train=20, num_val=4, num_train_crops=40, num_val_crops=10, image_size=96, crop_size=32

@@ -6,23 +6,37 @@ checkpoint of mmengine holds: its :class:`HistoryBuffer`, numpy arrays and numpy
 :func:`safe_globals` adds exactly these, as stand-ins that check what they get. Everything else is
 refused with a sentence. Config texts, which mmengine would run as Python, are left in only if they
 hold nothing but values.
+
+A global of your own passes after ``torch.serialization.add_safe_globals([YourClass])``, before
+torch 2.4 after :func:`add_safe_globals`.
 """
 
 import os
 import pickle
 import re
 import struct
-from collections.abc import Callable
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from acon_mm._stack import release
 from acon_mm.errors import CheckpointRefusedError, UserError
 
-from . import pickled_numpy
+from . import pickled_numpy, unpickler
 from .config_text import leave_out_programs
 from .record import fault_of
+
+# From 2.6 on, torch's own reader can be told by which names a pickle calls what is safe.
+_TORCH_TAKES_NAMES = release(torch.__version__) >= (2, 6)
+
+_own: dict[str, Any] = {}
+_lock = threading.Lock()
+_readers = 0
 
 # What torch and zipfile raise on bytes that are no checkpoint, seen on truncated and random files.
 _UNREADABLE = (
@@ -32,10 +46,12 @@ _UNREADABLE = (
     IndexError,
     KeyError,
     OSError,
+    OverflowError,
     RuntimeError,
     TypeError,
     ValueError,
     struct.error,
+    zipfile.BadZipFile,
 )
 
 
@@ -51,6 +67,64 @@ def safe_globals() -> dict[str, Any]:
         allowed[f'{core}.multiarray._reconstruct'] = pickled_numpy.reconstruct
         allowed[f'{core}.multiarray.scalar'] = pickled_numpy.scalar
     return allowed
+
+
+def add_safe_globals(classes: Iterable[Any]) -> None:
+    """Let checkpoints hold objects of these classes, whatever is in them.
+
+    From torch 2.4 on, this is ``torch.serialization.add_safe_globals``, which counts here as well.
+
+    Args:
+        classes: The classes; each may run code of its own when an object of it is read.
+    """
+    classes = list(classes)
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        torch.serialization.add_safe_globals(classes)
+    else:
+        _own.update({f'{cls.__module__}.{cls.__qualname__}': cls for cls in classes})
+
+
+def load_tensors(file: str | os.PathLike | IO[bytes], map_location: Any = None) -> Any:
+    """Read a checkpoint by the allow-list.
+
+    Nothing of the process changes but torch's list of safe globals, and that while it reads.
+
+    Args:
+        file: A path, or a binary file that can be searched.
+        map_location: Same as in :func:`torch.load`.
+
+    Raises:
+        Exception: What the reader raises, for :func:`read_safely`.
+    """
+    if _TORCH_TAKES_NAMES:
+        with _known_to_torch():
+            return torch.load(file, map_location=map_location, weights_only=True)
+    own = dict(_own)
+    if hasattr(torch.serialization, 'get_safe_globals'):  # torch 2.4 and 2.5
+        added: list[Any] = torch.serialization.get_safe_globals()
+        own.update({f'{cls.__module__}.{cls.__qualname__}': cls for cls in added if callable(cls)})
+    if isinstance(file, str | os.PathLike):
+        with open(file, 'rb') as opened:
+            return unpickler.load(opened, map_location, safe_globals(), own)
+    return unpickler.load(file, map_location, safe_globals(), own)
+
+
+@contextmanager
+def _known_to_torch() -> Iterator[None]:
+    """Have torch know the safe globals, until the last thread that reads has left."""
+    global _readers
+    names = torch.serialization.safe_globals([(obj, name) for name, obj in safe_globals().items()])
+    with _lock:
+        if _readers == 0:
+            names.__enter__()
+        _readers += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _readers -= 1
+            if _readers == 0:
+                names.__exit__(None, None, None)
 
 
 def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> Any:
@@ -77,16 +151,14 @@ def load_from_local(filename: str | os.PathLike, map_location: Any = None) -> An
         raise UserError(
             f'checkpoint {str(path)!r} is refused: {fault}; take an earlier one or copy it again'
         )
-    return read_safely(
-        lambda: torch.load(path, map_location=map_location, weights_only=True), path
-    )
+    return read_safely(lambda: load_tensors(path, map_location), path)
 
 
 def read_safely(load: Callable[[], Any], path: str | os.PathLike) -> Any:
     """Read a checkpoint by a function that restricts what its pickle may call.
 
     Args:
-        load: Calls :func:`torch.load` with ``weights_only=True``.
+        load: Calls :func:`load_tensors`.
         path: Where the checkpoint is from, for the messages.
 
     Returns:

@@ -1,7 +1,7 @@
 """Checkpoints that are not on this machine: URLs, names in OpenMMLab's hubs, object stores.
 
-mmengine's own loaders end in a ``torch.load`` without ``weights_only``. These ask for it in the
-call itself, so that no environment variable and no other thread can lift the restriction.
+mmengine's own loaders end in a ``torch.load`` without ``weights_only``. These download the file
+and read it like one on this machine.
 """
 
 import io
@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlparse
 
 import torch
 from mmengine.dist import barrier, is_main_process
@@ -19,7 +20,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from acon_mm.errors import UserError
 
-from .reading import load_from_local, read_safely
+from .reading import load_from_local, load_tensors, read_safely
 
 
 def load_from_http(filename: str, map_location: Any = None) -> Any:
@@ -36,25 +37,24 @@ def load_from_http(filename: str, map_location: Any = None) -> Any:
         UserError: If the file cannot be downloaded or read.
         CheckpointRefusedError: If it asks for a global outside the allow-list.
     """
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(filename).path).name)
 
-    def download() -> Any:
+    def load() -> Any:
         try:
-            return torch.hub.load_state_dict_from_url(
-                filename,
-                map_location=map_location,
-                progress=sys.stderr.isatty(),
-                weights_only=True,
-            )
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(filename, str(path), progress=sys.stderr.isatty())
         except (ConnectionError, TimeoutError, URLError) as error:
             raise UserError(
                 f'checkpoint {filename!r} cannot be downloaded: {error}; check the address and '
                 'the network, or download it elsewhere and give its path'
             ) from error
+        return load_tensors(path, map_location)
 
     # The first process downloads the file. The others find it there, or are on another machine.
-    content = read_safely(download, filename) if is_main_process() else None
+    content = read_safely(load, filename) if is_main_process() else None
     barrier()
-    return content if is_main_process() else read_safely(download, filename)
+    return content if is_main_process() else read_safely(load, filename)
 
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> Any:
@@ -89,9 +89,7 @@ def load_from_ceph(filename: str, map_location: Any = None) -> Any:
     """Read a checkpoint from an object store by mmengine's backend ``petrel``."""
     backend = get_file_backend(filename, backend_args={'backend': 'petrel'})
     content = io.BytesIO(backend.get(filename))
-    return read_safely(
-        lambda: torch.load(content, map_location=map_location, weights_only=True), filename
-    )
+    return read_safely(lambda: load_tensors(content, map_location), filename)
 
 
 def load_from_pavi(filename: str, map_location: Any = None) -> Any:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 from mmengine.config import Config
@@ -128,8 +129,9 @@ def _init_gloo(launcher: str, timeout: float | None) -> None:
     os.environ.setdefault('MASTER_PORT', '29500')
     # mmengine and datasets read these, whichever launcher started the process.
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
-    wait = None if timeout is None else timedelta(seconds=timeout)
-    dist.init_process_group('gloo', rank=rank, world_size=world_size, timeout=wait)
+    # torch 2.1 takes no None.
+    wait: dict[str, Any] = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
+    dist.init_process_group('gloo', rank=rank, world_size=world_size, **wait)
 
 
 def _first_slurm_host() -> str:

@@ -82,7 +82,7 @@ def _why_unavailable(name: str, device: int | None = None) -> str | None:
 def is_traced_or_transformed(x: Tensor) -> bool:
     """Return whether the operations on ``x`` are recorded, transformed or not computed at all."""
     return (
-        torch.compiler.is_compiling()
+        torch_private.is_compiling()
         or torch.jit.is_tracing()
         or type(x) not in _PLAIN
         or torch_private.is_transformed()
@@ -97,7 +97,7 @@ _is_exporting = getattr(torch.compiler, 'is_exporting', lambda: True)
 def is_compiled_for_training(*args: Tensor | float) -> bool:
     """Return whether ``torch.compile`` looks in, and will differentiate what it sees."""
     return (
-        torch.compiler.is_compiling()
+        torch_private.is_compiling()
         and not _is_exporting()
         and not torch_private.is_functorch_active()
         and torch.is_grad_enabled()

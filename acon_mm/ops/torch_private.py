@@ -15,12 +15,13 @@ from torch.autograd import forward_ad
 _foreach_add_ = getattr(torch, '_foreach_add_', None)
 _OF_C = ('_are_functorch_transforms_active', '_len_torch_dispatch_stack')
 _OF_MODULES = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+_OF_ALL_MODULES = tuple(f'_global{name}' for name in _OF_MODULES)
 
 _owners = (
     ('torch._C', getattr(torch, '_C', None), _OF_C),
     ('torch.autograd.forward_ad', forward_ad, ('_current_level',)),
     ('torch.nn.Module', nn.Module(), _OF_MODULES),
-    ('torch.nn.modules.module', nn.modules.module, ('_has_any_global_hook',)),
+    ('torch.nn.modules.module', nn.modules.module, _OF_ALL_MODULES),
 )
 MISSING = [
     f'{path}.{name}'
@@ -52,6 +53,7 @@ else:
     _are_functorch_transforms_active, _len_torch_dispatch_stack = (
         getattr(torch._C, name) for name in _OF_C
     )
+    _hooks_of_all = [getattr(nn.modules.module, name) for name in _OF_ALL_MODULES]
 
     def is_transformed() -> bool:
         """Return whether a functorch transform, forward-mode AD or a dispatch mode is active."""
@@ -73,7 +75,7 @@ else:
             or module._forward_pre_hooks
             or module._backward_hooks
             or module._backward_pre_hooks
-            or nn.modules.module._has_any_global_hook()
+            or any(_hooks_of_all)
         )
 
 
@@ -88,3 +90,7 @@ def count_up(counters: Sequence[torch.Tensor]) -> None:
         return
     for counter in counters:
         counter.add_(1)
+
+
+is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+"""``torch.compiler.is_compiling``, which torch 2.1 has under a private name."""

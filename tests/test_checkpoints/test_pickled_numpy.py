@@ -13,6 +13,9 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from acon_mm.checkpoints import pickled_numpy
 
+# numpy 1 and numpy 2 have them in different modules.
+RECONSTRUCT, SCALAR = np.zeros(1).__reduce__()[0], np.float64(1).__reduce__()[0]
+
 
 class Call:
     """An object whose pickle calls a function when it is read."""
@@ -31,9 +34,7 @@ class Array:
         self.dtype, self.data = dtype, data
 
     def __reduce__(self):
-        from numpy._core.multiarray import _reconstruct
-
-        return _reconstruct, (np.ndarray, (0,), b'b'), (1, (1,), self.dtype, False, self.data)
+        return RECONSTRUCT, (np.ndarray, (0,), b'b'), (1, (1,), self.dtype, False, self.data)
 
 
 class Dtype:
@@ -76,7 +77,7 @@ FORGED = {
     'history_of_an_address': Call(HistoryBuffer, [History(**plain_state() | ADDRESS)], [1], 10),
     'history_of_a_dict': History(**plain_state() | {'_log_history': {}}),
     'objects': Array(np.dtype('O')),
-    'object_scalar': Call(np._core.multiarray.scalar, np.dtype('O'), b'A' * 8),
+    'object_scalar': Call(SCALAR, np.dtype('O'), b'A' * 8),
     'O8': Array(Dtype('O8', '|', *PLAIN)),
     'void': Array(np.dtype('V8')),
     'record': Array(np.dtype([('a', 'O')])),

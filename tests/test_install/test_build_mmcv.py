@@ -134,6 +134,33 @@ def test_compiler_may_be_two_words_and_gets_the_standard_of_torch(build, fake_en
     assert seen.read_text().splitlines()[-1] == '-c -std=c++17 a b.cpp'
 
 
+def test_headers_are_compiled_once_with_the_flags_of_the_files_and_read_by_all(
+    build, fake_env, tmp_path
+):
+    compiler, seen = tmp_path / 'compiler', tmp_path / 'seen'
+    compiler.write_text(
+        f'#!/bin/bash\nprintf "%s\\n" "$*" >>{shlex.quote(str(seen))}\n'
+        'while (($#)); do [[ $1 == *.gch ]] && touch "$1"; shift; done\n'
+    )
+    compiler.chmod(0o755)
+    fake = tmp_path / 'python'
+    compiles = '; '.join(f'$CXX -MMD -MF {f}.d -DA=1 -c {f}.cpp -o {f}.o' for f in 'ab')
+    fake.write_text(
+        '#!/usr/bin/env bash\n'
+        f'case "$*" in *"-m pip wheel"*) {compiles}; $CXX -shared a.o b.o -o x.so ;; esac\n'
+        f'exec {FAKE_PYTHON} "$@"\n'
+    )
+    fake.chmod(0o755)
+    result = build(str(fake), CXX=str(compiler), **fake_env)
+    assert result.returncode == 0, result.stderr
+    header, a, b, link = seen.read_text().splitlines()[-4:]
+    path = header.split()[-3]
+    assert header == f'-DA=1 -x c++-header {path} -o {path}.gch'
+    assert a == f'-include {path} -MMD -MF a.d -DA=1 -c a.cpp -o a.o'
+    assert b == a.replace('a.', 'b.')
+    assert link == '-shared a.o b.o -o x.so'
+
+
 def test_each_build_has_its_own_log(build, fake_env, tmp_path):
     for _ in range(2):
         result = build(str(FAKE_PYTHON), FAKE_BUILD='fails', **fake_env)

@@ -49,7 +49,7 @@ def test_tested_stack_passes(installed):
 @pytest.mark.parametrize(
     ('name', 'version'),
     [
-        ('torch', '2.6.0+cu124'),
+        ('torch', '2.1.0+cu121'),
         ('torch', '2.8.0a0+gitabcdef'),
         ('mmcv', '2.0.0rc4'),
         ('mmengine', '0.10.0'),
@@ -69,7 +69,7 @@ def test_library_of_one_task_may_be_missing(installed, name):
 @pytest.mark.parametrize(
     ('name', 'version', 'repair'),
     [
-        ('torch', '2.5.1', '--upgrade torch torchvision'),
+        ('torch', '2.0.1', '--upgrade torch torchvision'),
         ('torch', None, '--upgrade torch torchvision'),
         ('mmcv', '1.7.2', 'build_mmcv.sh'),
         ('mmcv', '2.2.0', 'build_mmcv.sh'),
@@ -93,6 +93,56 @@ def test_wrong_library_is_named_with_its_repair(installed, name, version, repair
     command = re.search('`(.+)`', message).group(1)
     assert command.startswith(f'{sys.executable} -m pip install')
     assert repair in command
+
+
+FORKS = {
+    'torch': '2.8.0',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmdetection': '3.5.1',
+    'onedl-mmpretrain': '1.3.6',
+    'onedl-mmsegmentation': '1.4.2',
+}
+
+
+@pytest.fixture
+def forks(installed):
+    """The versions that the check sees where the maintained forks are installed."""
+    installed.clear()
+    installed.update(FORKS)
+    return installed
+
+
+def test_forks_pass(forks):
+    _stack.check_stack()
+
+
+@pytest.mark.parametrize(
+    ('name', 'version', 'repair'),
+    [
+        ('onedl-mmcv', '2.2.0', 'MMCV_PACKAGE=onedl-mmcv bash '),
+        ('onedl-mmcv', None, 'MMCV_PACKAGE=onedl-mmcv bash '),
+        ('onedl-mmengine', None, "'onedl-mmengine>=0.10.8,<1'"),
+        ('onedl-mmdetection', '4.0.0', "'onedl-mmdetection>=3.4,<4'"),
+        ('onedl-mmpretrain', None, "'onedl-mmpretrain>=1.3,<2'"),
+    ],
+)
+def test_a_wrong_fork_is_named_with_its_repair(forks, name, version, repair):
+    forks[name] = version
+    if version is None:
+        del forks[name]
+    message = message_of_check()
+    assert message.startswith(f'acon_mm needs {name}>')
+    assert repair in message
+
+
+def test_where_torch_is_alone_its_version_alone_is_checked(installed, monkeypatch):
+    monkeypatch.setattr(_stack, 'has_openmmlab', lambda: False)
+    installed.clear()
+    installed['torch'] = '2.15.0'
+    _stack.check_stack()
+    installed['torch'] = '2.0.1'
+    assert message_of_check().startswith('acon_mm needs torch>=2.1, but 2.0.1 is installed')
 
 
 @pytest.mark.parametrize('hidden', ['mmcv._ext', 'mmcv'])

@@ -152,7 +152,9 @@ def test_numbers_cost_no_tensor(kernel):
         for few, many in zip(less, more, strict=True):
             assert len(few) <= len(many)
     if kernel is cpu_kernel:
-        assert family[0] == [['empty_like', 'empty_like'], ['empty_like']]
+        # Older releases of torch compare sizes by an operation.
+        found = [[name for name in names if name != 'is_same_size'] for names in family[0]]
+        assert found == [['empty_like', 'empty_like'], ['empty_like']]
 
 
 @pytest.mark.parametrize('kernel', KERNELS)

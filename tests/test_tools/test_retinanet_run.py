@@ -12,8 +12,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from acon_mm import apis
-
 ROOT = Path(__file__).parents[2]
 
 # Data, image size and pretraining differ from the real run; DigitScenes has ten classes.

@@ -4,7 +4,8 @@
 #   pip install --no-deps "$(tools/env/build_mmcv.sh python)"
 #
 # The argument (default: python3) needs torch, mmengine and what requirements/build.txt lists. CXX
-# names another C++ compiler, in one or more words: CXX='ccache g++'.
+# names another C++ compiler, in one or more words: CXX='ccache g++'. MMCV_PACKAGE=onedl-mmcv builds
+# the maintained fork.
 # The operators are built for CUDA if nvcc is there and torch sees a GPU, or FORCE_CUDA=1 is set;
 # TORCH_CUDA_ARCH_LIST='8.0;9.0' names other GPUs than those of this machine.
 #
@@ -17,7 +18,12 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-version=${MMCV_VERSION:-2.1.0}
+package=${MMCV_PACKAGE:-mmcv}
+case $package in
+    mmcv) version=${MMCV_VERSION:-2.1.0} ;;
+    onedl-mmcv) version=${MMCV_VERSION:-2.3.6} ;;
+    *) die "MMCV_PACKAGE must be mmcv or onedl-mmcv, its maintained fork, but it is $package." ;;
+esac
 cache=${ACON_MM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/acon_mm}
 read -ra cxx <<<"${CXX:-c++}"
 installed=${2:-}
@@ -26,7 +32,7 @@ python=$(realpath --no-symlinks "$python") # a venv is known by its link
 
 # One line: the wheel's key, the C++ standard torch's headers are written in, the CUDA toolkit that
 # is missing ('-' for none), Python.h's folder.
-read -r key standard toolkit include < <("$python" - "$version" <<'PY'
+read -r key standard toolkit include < <("$python" - "$package$version" <<'PY'
 import logging
 import os
 import platform
@@ -54,7 +60,7 @@ tag = f'cp{sys.version_info.major}{sys.version_info.minor}-{platform.machine()}'
 with open(cpp_extension.__file__) as source:
     standard = max(re.findall(r'-std=(c\+\+\d\d)', source.read()))
 print(
-    f'mmcv{sys.argv[1]}-torch{torch.__version__}-{device}-{tag}',
+    f'{sys.argv[1]}-torch{torch.__version__}-{device}-{tag}',
     standard,
     toolkit,
     sysconfig.get_path('include'),
@@ -71,7 +77,7 @@ if [[ $installed == ${key/-cpu-/-cuda*-} ]]; then exit; fi
         'nvcc on PATH or its folder in CUDA_HOME, and run this again.'
 if [[ $installed == "$key" ]]; then exit; fi
 
-find_wheel() { compgen -G "$cache/$key/mmcv-*.whl"; }
+find_wheel() { compgen -G "$cache/$key/*mmcv-*.whl"; }
 if find_wheel; then exit; fi
 
 [[ $key != *-cuda-* ]] ||
@@ -99,20 +105,44 @@ with_standard() {
     local file=$1
     shift
     cat >"$file" <<SH
-#!/bin/sh
-for arg do
-    shift
-    case \$arg in -std=c++*) arg=-std=$standard ;; esac
-    set -- "\$@" "\$arg"
-done
-exec $(printf '%q ' "$@")"\$@"
+#!/usr/bin/env bash
+compiler=($(printf '%q ' "$@"))
+arguments=("\${@/#-std=c++*/-std=$standard}")
 SH
+    cat >>"$file"
+    echo 'exec "${compiler[@]}" "${arguments[@]}"' >>"$file"
     chmod +x "$file"
 }
-with_standard "$work/c++" "${cxx[@]}"
+
+# Three quarters of the time of a file is that of torch's headers, which all of them include. The
+# first file has them compiled once, with its own flags, and gcc reads the outcome for the others.
+mkdir "$work/header"
+echo '#include <torch/types.h>' >"$work/header/torch.h"
+with_standard "$work/c++" "${cxx[@]}" <<'SH'
+header=$(dirname "$0")/header/torch.h
+flags=()
+sources=0
+for ((i = 0; i < ${#arguments[@]}; i++)); do
+    case ${arguments[i]} in
+        -MF | -o) ((++i)) ;;
+        -c | -MMD) ;;
+        *.cpp) ((++sources)) ;;
+        *) flags+=("${arguments[i]}") ;;
+    esac
+done
+if ((sources)); then
+    {
+        flock 9
+        [[ -e $header.log ]] ||
+            "${compiler[@]}" "${flags[@]}" -x c++-header "$header" -o "$header.gch" \
+                >"$header.log" 2>&1 || rm -f "$header.gch"
+    } 9>>"$header.lock"
+    [[ ! -e $header.gch ]] || arguments=(-include "$header" "${arguments[@]}")
+fi
+SH
 if [[ $key == *-cuda* ]]; then
     cuda=$("$python" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME)')
-    with_standard "$work/nvcc" "$cuda/bin/nvcc"
+    with_standard "$work/nvcc" "$cuda/bin/nvcc" </dev/null
     export PYTORCH_NVCC=$work/nvcc
 else
     # Keeps mmcv from asking for nvcc on a machine that has a GPU and no CUDA toolkit.
@@ -124,21 +154,21 @@ fi
 jobs=$(awk -v cores="$(nproc)" '/^MemTotal/ { gb = int($2 / 2097152) }
     END { print gb < 1 ? 1 : gb < cores ? gb : cores }' /proc/meminfo)
 log=$cache/logs/$key.$$.log # two checkouts may build at the same time
-say "mmcv $version: compiling its operators on $jobs cores, once (on two cores about 5 minutes)"
+say "$package $version: compiling its operators on $jobs cores, once (on two cores about 2 minutes)"
 # ninja, which compiles on all cores, lies beside a Python whose venv may not be active.
 # -O1 and no debug symbols: half the time and a wheel of 1.3 MB in place of 32 MB.
 PATH=$(dirname "$python"):$PATH TMPDIR=$work CXX=$work/c++ CFLAGS='-g0 -O1' MMCV_WITH_OPS=1 \
     MAX_JOBS=$jobs run_logged "$log" "$python" -m pip wheel --verbose --no-deps --no-build-isolation \
-    --no-cache-dir --no-binary mmcv --wheel-dir "$work/wheel" "mmcv==$version" ||
-    die "building mmcv $version failed; the log says why: $log"
+    --no-cache-dir --no-binary "$package" --wheel-dir "$work/wheel" "$package==$version" ||
+    die "building $package $version failed; the log says why: $log"
 
-(cd "$work" && "$python" -m zipfile -e wheel/mmcv-*.whl site &&
+(cd "$work" && "$python" -m zipfile -e wheel/*mmcv-*.whl site &&
     PYTHONPATH=$work/site "$python" -c 'import mmcv.ops') >>"$log" 2>&1 ||
-    die "mmcv $version was built, but 'import mmcv.ops' fails; the log says why: $log"
+    die "$package $version was built, but 'import mmcv.ops' fails; the log says why: $log"
 
 # A folder is renamed in one step, so no other run ever sees half a wheel.
 incoming=$(mktemp -d "$cache/incoming.XXXXXX")
-cp "$work"/wheel/mmcv-*.whl "$incoming"
+cp "$work"/wheel/*mmcv-*.whl "$incoming"
 chmod 755 "$incoming"
 mv -T "$incoming" "$cache/$key" 2>/dev/null || true # if another run was quicker, its wheel will do
 find_wheel || die "cannot write to $cache/$key."

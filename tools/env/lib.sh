@@ -16,8 +16,9 @@ need_disk() {
         'free some space there, or work on another disk.'
 }
 
-# run_logged LOG COMMAND...: run a long command with its output in LOG. Every 20 s say how long it
-# has run and, where ninja compiles, how far it is; show the end of the log if the command fails.
+# run_logged LOG COMMAND...: run a long command with its output in LOG. Meanwhile say how long it has
+# run and, where ninja compiles, how far it is: by a bar that moves on a terminal, else by a line
+# every 20 s. Show the end of the log if the command fails.
 run_logged() {
     local log=$1 beat status=0
     shift
@@ -28,6 +29,7 @@ run_logged() {
     # Not SIGTERM: right after its start the subshell still has our EXIT trap and would run it.
     kill -KILL "$beat" 2>/dev/null || true
     wait "$beat" 2>/dev/null || true
+    [[ ! -t 2 ]] || printf '\r\033[K' >&2
     if ((status)); then
         tail -n 15 "$log" | cut -c 1-160 | sed 's/^/   | /' >&2
         if grep -q 'No space left on device' "$log"; then
@@ -38,11 +40,24 @@ run_logged() {
 }
 
 heartbeat() {
-    local log=$1 parent=$$ started=$SECONDS compiled
+    local log=$1 parent=$$ started=$SECONDS passed
     # A killed run leaves no heartbeat behind: it ends with its parent.
     while sleep 1 >/dev/null 2>&1 && kill -0 "$parent" 2>/dev/null; do
-        (((SECONDS - started) % 20 == 19)) || continue
-        compiled=$(grep -oE '^\s*\[[0-9]+/[0-9]+\]' "$log" 2>/dev/null | tail -n 1 || true)
-        printf '   %3d s %s\n' $((SECONDS - started + 1)) "$compiled" >&2
+        passed=$((SECONDS - started + 1))
+        if [[ -t 2 ]]; then
+            printf '\r\033[K   %3d s %s' "$passed" "$(bar "$log")" >&2
+        elif ((passed % 20 == 0)); then
+            printf '   %3d s %s\n' "$passed" "$(bar "$log")" >&2
+        fi
     done
+}
+
+# bar LOG: print how many files ninja has compiled, such as [#######-------------] 27/77.
+bar() {
+    local found width=20 full
+    found=$(grep -oE '^\s*\[[0-9]+/[0-9]+\]' "$1" 2>/dev/null | tail -n 1 | tr -d '[] ') || true
+    [[ $found ]] || return 0
+    full=$((width * ${found%/*} / ${found#*/}))
+    printf '[%s%s] %s' "$(printf '%*s' "$full" '' | tr ' ' '#')" \
+        "$(printf '%*s' $((width - full)) '' | tr ' ' -)" "$found"
 }

@@ -4,7 +4,6 @@ FReLU (https://arxiv.org/abs/2007.11824) is ``max(x, T(x))`` with a depth-wise c
 this is its smooth form, which TFNet is made of.
 """
 
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from acon_mm.ops import smooth_maximum_of_two
@@ -12,6 +11,7 @@ from acon_mm.registry import MODELS
 
 from .acon import ChannelActivation
 from .folding import fold_norm
+from .norm import build_norm
 
 STRIDES = (1, 2)
 
@@ -64,8 +64,8 @@ class AconFReLU(ChannelActivation):
         self.conv_frelu = nn.Conv2d(
             channels, channels, 3, stride, padding=1, groups=channels, bias=False
         )
-        self.bn1 = build_norm_layer(norm_cfg, channels)[1]
-        self.bn2 = build_norm_layer(norm_cfg, channels)[1]
+        self.bn1 = build_norm(norm_cfg, channels)
+        self.bn2 = build_norm(norm_cfg, channels)
         self.maxpool = nn.Identity() if stride == 1 else nn.MaxPool2d(3, stride, padding=1)
 
     def activate(self, x: Tensor) -> Tensor:

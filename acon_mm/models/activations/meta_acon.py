@@ -5,13 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import torch
-from mmcv.cnn import build_norm_layer
-from mmengine.dist import get_world_size
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from acon_mm._stack import has_openmmlab
 from acon_mm.ops import acon, pixel_wise_acon, spatial_mean, torch_private
 from acon_mm.ops.exchange import exchange_of
 from acon_mm.ops.norm_act import Activation, NormedLayer, can_compute_norm_act, norm_act
@@ -19,6 +17,7 @@ from acon_mm.registry import MODELS
 
 from .acon import LIKE, TwoSlopeActivation
 from .folding import fold_norm
+from .norm import build_norm
 
 MANNERS = ('channel_wise', 'layer_wise', 'pixel_wise')
 
@@ -241,7 +240,7 @@ def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
         return nn.Identity()
     expected = "norm_cfg must be the config of a norm, such as dict(type='BN'), or None"
     try:
-        norm = build_norm_layer(norm_cfg, num_channels)[1]
+        norm = build_norm(norm_cfg, num_channels)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise ValueError(f'{expected}, but it is {norm_cfg!r}') from error
     if isinstance(norm, _BatchNorm) and not norm.track_running_stats:
@@ -253,10 +252,17 @@ def _build_norm(norm_cfg: dict | None, num_channels: int) -> nn.Module:
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager:
-    # Devices without autocast, such as meta, refuse even to switch it off.
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
+    is_on = False
+    if not hasattr(torch.amp, 'is_autocast_available'):  # before torch 2.4
+        if device_type == 'cpu':
+            is_on = torch.is_autocast_cpu_enabled()
+        elif device_type == 'cuda':
+            is_on = torch.is_autocast_enabled()
+    # Devices without autocast, such as meta, refuse even to switch it off. The question whether a
+    # device has it cannot be compiled by torch 2.4.
+    elif device_type in ('cpu', 'cuda') or torch.amp.is_autocast_available(device_type):
+        is_on = torch.is_autocast_enabled(device_type)
+    return torch.autocast(device_type, enabled=False) if is_on else nullcontext()
 
 
 def _check_channels(x: Tensor, num_channels: int) -> None:
@@ -343,21 +349,33 @@ def normalise(norm: nn.Module, x: Tensor) -> Tensor:
     if isinstance(norm, nn.Identity):
         return x
     alone = isinstance(norm, _BatchNorm) and norm.training and x.size(0) <= 1
-    if isinstance(norm, nn.SyncBatchNorm) and get_world_size(norm.process_group) > 1:
+    if isinstance(norm, nn.SyncBatchNorm) and _world_size(norm.process_group) > 1:
         alone = False
     if not alone:
         return norm(x[:, :, None, None]).flatten(1)
     # A compiler cannot look into a logger.
-    if not _warned_of_single_samples and not torch.compiler.is_compiling():
+    if not _warned_of_single_samples and not torch_private.is_compiling():
         _warned_of_single_samples = True
-        print_log(
+        _warn(
             'A batch of one sample reached a batch norm inside MetaAcon in training mode: it uses '
             'its running statistics for such batches. Train with more samples per process or with '
-            "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch.",
-            logger='current',
-            level=logging.WARNING,
+            "norm_cfg=dict(type='SyncBN') if this is not just the last batch of an epoch."
         )
     assert isinstance(norm, _BatchNorm)  # as `alone` says
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
     )
+
+
+def _world_size(group: Any) -> int:
+    is_distributed = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size(group) if is_distributed else 1
+
+
+def _warn(message: str) -> None:
+    if has_openmmlab():
+        from mmengine.logging import print_log
+
+        print_log(message, logger='current', level=logging.WARNING)
+    else:
+        logging.getLogger('acon_mm').warning(message)

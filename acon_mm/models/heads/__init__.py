@@ -1,5 +1,8 @@
 """Heads that mmpretrain lacks."""
 
-from .dropout_linear import DropoutLinearClsHead
+from acon_mm._stack import needs_openmmlab
+
+with needs_openmmlab(__name__):
+    from .dropout_linear import DropoutLinearClsHead
 
 __all__ = ['DropoutLinearClsHead']

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from acon_mm.ops import torch_private
+
 
 def checkpoint_block(
     module: nn.Module, x: Tensor, function: Callable[[Tensor], Tensor] | None = None
@@ -30,7 +32,7 @@ def checkpoint_block(
     call = function or module
     if not torch.is_grad_enabled():
         return call(x)
-    if torch.compiler.is_compiling():  # handles the statistics itself, and takes no context_fn
+    if torch_private.is_compiling():  # handles the statistics itself, and takes no context_fn
         return checkpoint(call, x, use_reentrant=False)
     return checkpoint(
         call,

@@ -10,6 +10,7 @@
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 
@@ -29,10 +30,26 @@ struct Lanes {
   static constexpr int64_t kStep = V::size();
   static constexpr int kVecs = kSize / kStep;
 
+  // Before 2.4, with AVX2 for longer, torch leaves the other lanes of 16-bit types to chance.
+  static inline Vectorized<scalar_t> load_part(const scalar_t* from, int64_t count) {
+    if constexpr (kVecs == 1) {
+      return Vectorized<scalar_t>::loadu(from, count);
+    } else {
+#if defined(CPU_CAPABILITY_AVX512)
+      return _mm512_maskz_loadu_epi16((1u << count) - 1, from);
+#else
+      alignas(64) scalar_t padded[kSize];
+      std::fill_n(padded, kSize, scalar_t(0));
+      std::copy_n(from, count, padded);
+      return Vectorized<scalar_t>::loadu(padded);
+#endif
+    }
+  }
+
   // Lanes from `count` on are 0.
   static inline void load(const scalar_t* from, int64_t count, V (&to)[kVecs]) {
-    const auto raw = count == kSize ? Vectorized<scalar_t>::loadu(from)
-                                    : Vectorized<scalar_t>::loadu(from, count);
+    const auto raw =
+        count == kSize ? Vectorized<scalar_t>::loadu(from) : load_part(from, count);
     if constexpr (kVecs == 1) {
       to[0] = raw;
     } else {

@@ -253,7 +253,7 @@ def _folder_faults(root: Path, read_images: bool, track: Callable) -> Iterator[F
         found = (path for path in folder.rglob('*') if path.suffix.lower() in _IMAGES)
         files = list(found if read_images else islice(found, 1))
         if not files:
-            yield Fault('class folders without an image', str(folder))
+            yield Fault('class folders without an image', str(folder), is_fatal=False)
         for file in track(files) if read_images else ():
             yield from _image_faults(file)
 

@@ -175,7 +175,7 @@ FAULTS = {
     'classes_empty_folder': (
         classes,
         lambda root: [path.unlink() for path in first(root, 'imagenet/train/*').iterdir()],
-        'class folders without an image',
+        '!class folders without an image',
     ),
 }
 

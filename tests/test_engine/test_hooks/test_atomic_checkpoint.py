@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -164,3 +165,25 @@ def test_the_record_is_read_by_sha256sum(toy, tmp_path):
     assert re.fullmatch(
         r'[0-9a-f]{64}  epoch_4\.pth\n', (tmp_path / 'run/epoch_4.pth.sha256').read_text()
     )
+
+
+def test_a_full_disk_is_said_with_the_path_and_leaves_the_old_checkpoint(toy, tmp_path):
+    """The system ends each file at a thousand bytes, as it does on a disk that is full."""
+
+    class Limit(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 2:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(UserError) as error:
+            toy(random_config(tmp_path / 'run'), hook=Limit())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"'{tmp_path}/run/epoch_3.pth' cannot be written: " in str(error.value)
+    assert 'File too large' in str(error.value)
+    newest = find_newest_whole(tmp_path / 'run')
+    assert newest.name == 'epoch_2.pth'
+    load_from_local(newest)
+    assert toy(random_config(tmp_path / 'run'), resume=True).iter == 16

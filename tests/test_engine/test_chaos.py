@@ -16,6 +16,7 @@ import pytest
 import torch
 from acon_random_toy import random_config
 
+from acon_mm.checkpoints import load_from_local
 from acon_mm.checkpoints.finding import find_newest_whole
 
 KILLS = int(os.environ.get('ACON_MM_CHAOS_KILLS', '7'))
@@ -68,7 +69,7 @@ def test_killed_at_random_instants_it_ends_the_same(toy, memory, kind):
     start = time.monotonic()
     toy(config('whole'))
     duration = time.monotonic() - start
-    expected = torch.load(find_newest_whole(memory / 'whole'), weights_only=True)
+    expected = load_from_local(find_newest_whole(memory / 'whole'))
 
     cfg, kills, instants = config('killed'), 0, random.Random(kind)
     while kills < KILLS:
@@ -77,7 +78,7 @@ def test_killed_at_random_instants_it_ends_the_same(toy, memory, kind):
         if ended:  # start over, with kills still to come
             cfg = config(f'killed_{kills}')
     toy(cfg, resume=True)
-    found = torch.load(find_newest_whole(cfg.work_dir), weights_only=True)
+    found = load_from_local(find_newest_whole(cfg.work_dir))
     for part in ('state_dict', 'optimizer'):
         torch.testing.assert_close(found[part], expected[part], rtol=0, atol=0)
     assert found['meta']['iter'] == 40

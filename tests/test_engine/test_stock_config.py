@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from acon_mm.checkpoints import load_from_local
 from acon_mm.checkpoints.finding import find_newest_whole
 
 DOCUMENT = (Path(__file__).parents[2] / 'docs/reliability.md').read_text(encoding='utf-8')
@@ -69,5 +70,5 @@ def test_the_lines_of_the_document_make_a_stock_run_exact(toy, digit_scenes, tmp
             toy(cfg, resume=True)
         newest = find_newest_whole(cfg.work_dir)
         assert newest.name == 'epoch_3.pth'
-        states.append(torch.load(newest, weights_only=False)['state_dict'])
+        states.append(load_from_local(newest)['state_dict'])
     torch.testing.assert_close(*states, rtol=0, atol=0)

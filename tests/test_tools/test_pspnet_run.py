@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from acon_mm import apis, config_path
+from acon_mm.checkpoints import load_from_local
 from acon_mm.errors import UserError
 
 SLOW = ('r50_metaacon', 'r50_relu', 'r50_swish')
@@ -63,7 +64,7 @@ def folder(tmp_path):
 
 def check_run(folder, iterations):
     """Check the last checkpoint of a run and return what was logged."""
-    state = torch.load(folder / f'iter_{iterations}.pth', weights_only=True)
+    state = load_from_local(folder / f'iter_{iterations}.pth')
     assert state['meta']['iter'] == iterations
     losses = state['message_hub']['log_scalars']['train/loss'].data[0]
     assert len(losses) == iterations  # after a resume, those before it are still known

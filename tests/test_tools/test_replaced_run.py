@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from acon_mm.checkpoints import load_from_local
+
 ROOT = Path(__file__).parents[2]
 
 COMMON = """
@@ -142,7 +144,7 @@ def test_it_trains_twenty_iterations_validates_and_resumes(
     run = run_tool(*script, '--work-dir', tmp_path / 'run', '--resume', '--cfg-options', *more)
     assert run.returncode == 0, run.stderr[-3000:]
     name = 'epoch_3.pth' if by_epoch else 'iter_22.pth'
-    state = torch.load(tmp_path / 'run' / name, weights_only=True)
+    state = load_from_local(tmp_path / 'run' / name)
     assert state['meta']['iter'] == (30 if by_epoch else 22)
     losses = state['message_hub']['log_scalars']['train/loss'].data[0]
     assert len(losses) == state['meta']['iter']

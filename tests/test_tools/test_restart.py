@@ -8,6 +8,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / 'toy_project'))
 from acon_random_toy import random_config
 
+from acon_mm.checkpoints import load_from_local
+
 
 def config(folder, **changes):
     folder.mkdir()
@@ -26,7 +28,7 @@ def config(folder, **changes):
 
 
 def weights(path):
-    return torch.load(path.parent / 'run/epoch_4.pth', weights_only=True)['state_dict']
+    return load_from_local(path.parent / 'run/epoch_4.pth')['state_dict']
 
 
 def test_a_process_that_is_killed_restarts_the_job(run_tool, tmp_path):

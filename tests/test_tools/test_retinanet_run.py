@@ -12,6 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from acon_mm.checkpoints import load_from_local
+
 ROOT = Path(__file__).parents[2]
 
 # Data, image size and pretraining differ from the real run; DigitScenes has ten classes.
@@ -95,7 +97,7 @@ def test_two_processes_train_twenty_iterations_are_stopped_and_resume(
         assert process.wait() != 0
     reached = last_epoch(folder)
     assert reached >= epochs, log.read_text()[-3000:]
-    assert torch.load(folder / f'epoch_{epochs}.pth', weights_only=True)['meta']['iter'] == 20
+    assert load_from_local(folder / f'epoch_{epochs}.pth')['meta']['iter'] == 20
 
     more = ['--resume', '--cfg-options', f'train_cfg.max_epochs={reached + 1}']
     run = run_tool(*arguments, *more)
@@ -103,7 +105,7 @@ def test_two_processes_train_twenty_iterations_are_stopped_and_resume(
     resumed = re.search(f'resumed epoch: {reached}, iter: (\\d+)', run.stdout + run.stderr)
     # The signal may have saved in the middle of an epoch.
     assert 0 <= int(resumed[1]) - reached * 5 <= 5
-    state = torch.load(folder / f'epoch_{reached + 1}.pth', weights_only=True)
+    state = load_from_local(folder / f'epoch_{reached + 1}.pth')
     assert state['meta']['iter'] == (reached + 1) * 5
     losses = state['message_hub']['log_scalars']['train/loss'].data[0]
     assert len(losses) == (reached + 1) * 5  # those before the stop are still known

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from acon_mm import apis
 from acon_mm.apis import cli, training
+from acon_mm.checkpoints import load_from_local
 from acon_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -251,7 +252,7 @@ def test_a_run_is_trained_resumed_by_two_processes_and_tested(
     first = run_here('train.py', toy_config)
     assert first.returncode == 0, first.stderr
     folder = tmp_path / 'work_dirs/toy'
-    assert torch.load(folder / 'epoch_1.pth', weights_only=True)['meta']['iter'] == 4
+    assert load_from_local(folder / 'epoch_1.pth')['meta']['iter'] == 4
 
     (tmp_path / 'lists_its_threads.py').write_text(LISTS_ITS_THREADS)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
@@ -262,7 +263,7 @@ def test_a_run_is_trained_resumed_by_two_processes_and_tested(
     printed = second.stdout + second.stderr
     assert 'resumed epoch: 1, iter: 4' in printed
     assert '1 SyncBatchNorm layers are replaced by batch norm' in printed
-    assert torch.load(folder / 'epoch_3.pth', weights_only=True)['meta']['iter'] == 8
+    assert load_from_local(folder / 'epoch_3.pth')['meta']['iter'] == 8
     if Path('/proc/self/task').exists() and not torch.cuda.is_available():
         for rank in range(2):  # no thread of the process group was left when Python ended
             names = (tmp_path / f'threads_{rank}').read_text()

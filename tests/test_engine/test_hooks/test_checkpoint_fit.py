@@ -6,6 +6,7 @@ import torch
 from acon_random_toy import random_config
 from mmengine.logging import MMLogger
 
+from acon_mm.checkpoints import load_from_local
 from acon_mm.engine.hooks.checkpoint_fit import misfits
 from acon_mm.errors import CheckpointMisfitError, UserError
 
@@ -22,7 +23,7 @@ def trained(toy, tmp_path):
 
 def changed(path, change):
     """Write a changed copy of a checkpoint and return its path."""
-    content = torch.load(path)
+    content = load_from_local(path)
     torch.save(
         {} if change is nothing else change(content) or content, path.with_name('changed.pth')
     )

@@ -6,6 +6,7 @@ import torch
 from acon_random_toy import random_config
 from mmengine.hooks import Hook
 
+from acon_mm.checkpoints import load_from_local
 from acon_mm.checkpoints.finding import find_newest_whole
 from acon_mm.errors import Interrupted, UserError
 
@@ -40,7 +41,7 @@ def test_a_signal_saves_the_iteration_and_a_resume_ends_the_same(toy, tmp_path, 
 
     assert toy(cfg, resume=True).iter == 16
     assert not saved.exists()
-    a, b = (torch.load(find_newest_whole(tmp_path / name)) for name in ('whole', 'run'))
+    a, b = (load_from_local(find_newest_whole(tmp_path / name)) for name in ('whole', 'run'))
     torch.testing.assert_close(a['state_dict'], b['state_dict'], rtol=0, atol=0)
 
 

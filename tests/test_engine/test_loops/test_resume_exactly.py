@@ -9,6 +9,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
+from acon_mm.checkpoints import load_from_local
 from acon_mm.checkpoints.finding import find_newest_whole
 from acon_mm.engine.exact_data import ExactLoader
 from acon_mm.engine.random_state import random_state
@@ -42,7 +43,7 @@ class KillAt(Hook):
 
 
 def last_checkpoint(folder):
-    return torch.load(find_newest_whole(folder), weights_only=True)
+    return load_from_local(find_newest_whole(folder))
 
 
 def assert_same(a, b):
@@ -92,7 +93,7 @@ def test_a_resume_at_a_late_iteration_loads_no_more_than_at_an_early_one(toy, tm
             cfg.pop(key)
         toy(cfg, hook=KillAt('iter', 4))
         path = find_newest_whole(cfg.work_dir)
-        content = torch.load(path, weights_only=True)
+        content = load_from_local(path)
         content['meta']['iter'] = content['train_loop'][0]['data']['batch'] = last
         torch.save(content, path)
         path.with_name(f'{path.name}.sha256').unlink()

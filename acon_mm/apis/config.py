@@ -60,6 +60,25 @@ def load_config(
         cfg.work_dir = str(Path('work_dirs', name))
     _check_library(cfg.get('default_scope'))
     _set_loader_defaults(cfg)
+    return cfg
+
+
+def load_checked_config(
+    config: str | os.PathLike | Config,
+    cfg_options: dict | None = None,
+    work_dir: str | os.PathLike | None = None,
+) -> Config:
+    """Read a config for a run: :func:`load_config`, then :func:`.check_config`.
+
+    Args:
+        config: Same as in :func:`load_config`, as are the others.
+        cfg_options: See there.
+        work_dir: See there.
+
+    Raises:
+        UserError: As both do.
+    """
+    cfg = load_config(config, cfg_options, work_dir)
     check_config(cfg, cfg_options)
     return cfg
 

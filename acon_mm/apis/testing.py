@@ -9,7 +9,7 @@ from acon_mm.engine.data_check import check_data
 from acon_mm.engine.launch import prepare_launch
 from acon_mm.errors import UserError
 
-from .config import build_runner, load_config, require_fit, require_keys
+from .config import build_runner, load_checked_config, require_fit, require_keys
 from .tta import use_tta
 from .visualization import draw_predictions
 
@@ -53,7 +53,7 @@ def test(
     Raises:
         UserError: If the config, an argument, the checkpoint or the data does not allow the run.
     """
-    cfg = load_config(config, cfg_options, work_dir)
+    cfg = load_checked_config(config, cfg_options, work_dir)
     require_keys(cfg, 'model', 'test_dataloader', 'test_evaluator')
     require_fit(cfg, allow_partial)
     cfg.load_from, cfg.resume = _existing(checkpoint), False

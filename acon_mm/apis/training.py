@@ -18,7 +18,7 @@ from acon_mm.engine.work_dir import only_run_in
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
-from .config import build_runner, load_config, require_fit, require_keys
+from .config import build_runner, load_checked_config, require_fit, require_keys
 
 # The devices that mmengine's AmpOptimWrapper accepts.
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -61,7 +61,7 @@ def train(
             raised before the first step, and before a model is built unless it is a checkpoint
             that does not fit the model.
     """
-    cfg = load_config(config, cfg_options, work_dir)
+    cfg = load_checked_config(config, cfg_options, work_dir)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg')
     require_fit(cfg, allow_partial)
     if resume:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from acon_mm.apis.config import load_config
+from acon_mm.apis.config import load_checked_config
 from acon_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -123,7 +123,7 @@ def configs():
 )
 def test_a_mistake_ends_in_a_line(configs, config, option, value, named):
     with pytest.raises(UserError) as error:
-        load_config(configs[config], {option: value})
+        load_checked_config(configs[config], {option: value})
     assert named in str(error.value)
     assert len(str(error.value)) < 500
     # Only the mistake is named.
@@ -138,7 +138,7 @@ def test_all_mistakes_are_told_at_once(configs):
         'train_cfg.max_epochs': 0,
     }
     with pytest.raises(UserError) as error:
-        load_config(configs[ANY], options)
+        load_checked_config(configs[ANY], options)
     lines = str(error.value).splitlines()
     assert '4 faults' in lines[0]
     assert len(lines) == 5
@@ -148,30 +148,30 @@ def test_all_mistakes_are_told_at_once(configs):
     'name', sorted(p.relative_to(CONFIGS) for p in CONFIGS.glob('[a-z]*/*.py'))[::9]
 )
 def test_our_configs_have_no_faults(name):
-    load_config(CONFIGS / name)
+    load_checked_config(CONFIGS / name)
 
 
 def test_a_work_dir_that_cannot_be_one_is_named(configs, tmp_path):
     (tmp_path / 'file').touch()
     for work_dir in (tmp_path / 'file', tmp_path / 'file/below'):
         with pytest.raises(UserError, match='work_dir is'):
-            load_config(configs[ANY], work_dir=work_dir)
+            load_checked_config(configs[ANY], work_dir=work_dir)
     if os.getuid():
         tmp_path.chmod(0o500)
         with pytest.raises(UserError, match='cannot be written to'):
-            load_config(configs[ANY], work_dir=tmp_path / 'new')
-    load_config(configs[ANY], work_dir=tmp_path)
+            load_checked_config(configs[ANY], work_dir=tmp_path / 'new')
+    load_checked_config(configs[ANY], work_dir=tmp_path)
 
 
 def test_loaders_without_workers_drop_what_belongs_to_workers(configs):
     options = {'train_dataloader.num_workers': 0, 'train_dataloader.prefetch_factor': 2}
-    loader = load_config(configs[DETECTOR], options).train_dataloader
+    loader = load_checked_config(configs[DETECTOR], options).train_dataloader
     assert loader.persistent_workers is False
     assert 'prefetch_factor' not in loader
 
 
 @pytest.mark.parametrize('part', ['cfg', 'dataloader', 'evaluator'])
 def test_without_one_part_of_a_validation_the_others_go(configs, part):
-    cfg = load_config(configs[ANY], {f'val_{part}': None})
+    cfg = load_checked_config(configs[ANY], {f'val_{part}': None})
     assert [cfg.val_cfg, cfg.val_dataloader, cfg.val_evaluator] == [None] * 3
     assert cfg.test_cfg is not None

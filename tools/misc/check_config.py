@@ -3,7 +3,7 @@
 import argparse
 
 from acon_mm.apis.cli import CfgOptions
-from acon_mm.apis.config import load_config
+from acon_mm.apis.config import load_checked_config
 from acon_mm.errors import report_user_errors
 
 
@@ -25,5 +25,5 @@ def build_parser() -> argparse.ArgumentParser:
 if __name__ == '__main__':
     arguments = build_parser().parse_args()
     with report_user_errors():
-        load_config(arguments.config, arguments.cfg_options, arguments.work_dir)
+        load_checked_config(arguments.config, arguments.cfg_options, arguments.work_dir)
     print(f'{arguments.config}: no faults')

@@ -284,8 +284,9 @@ def _parameters(cls: type) -> tuple[set[str], bool, dict[str, Any]]:
                 annotations.setdefault(parameter.name, parameter.annotation)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return known, is_open, annotations
-        # A data set gives the rest to its base class, others may give it to anybody.
-        is_open = is_open or not issubclass(cls, Dataset)
+        # A data set and what is in here give the rest to the base class, others to anybody.
+        to_base = issubclass(cls, Dataset) or base.__module__.startswith('acon_mm.')
+        is_open = is_open or not to_base
     return known, True, annotations
 
 

@@ -192,7 +192,7 @@ def test_a_device_that_is_missing_is_not_called_damage(reader, tmp_path, monkeyp
         raise RuntimeError(message)
 
     path = tmp_path / 'gpu.pth'
-    path.touch()
+    torch.save({}, path)
     monkeypatch.setattr(torch, 'load', load)
     monkeypatch.setattr(reading.unpickler, 'load', load)
     with pytest.raises(UserError, match=r"gpu\.pth.*map_location='cpu'") as error:

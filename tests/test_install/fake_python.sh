@@ -20,7 +20,7 @@ case "$*" in
     '- '*) # the questions of build_mmcv.sh
         cat >/dev/null
         [[ ${FAKE_TORCH:-} != missing ]] && echo \
-            "mmcv$2-torch2-${FAKE_DEVICE:-cpu}-cp311 c++17 ${FAKE_TOOLKIT:--} $FAKE_INCLUDE"
+            "$2-torch2-${FAKE_DEVICE:-cpu}-cp311 c++17 ${FAKE_TOOLKIT:--} $FAKE_INCLUDE"
         ;;
     '-m pip wheel '*)
         while [[ $1 != --wheel-dir ]]; do shift; done

@@ -73,22 +73,6 @@ def test_in_one_process_synchronised_norms_are_batch_norms():
             torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('training', [True, False])
-def test_a_synchronised_norm_inside_is_called_by_itself(training, monkeypatch):
-    """Nobody else exchanges the statistics of a process group."""
-    called = []
-    forward = nn.SyncBatchNorm.forward
-
-    def spy(norm, x):
-        called.append(norm)
-        return forward(norm, x)
-
-    monkeypatch.setattr(nn.SyncBatchNorm, 'forward', spy)
-    act = MetaAcon(8, norm_cfg=dict(type='SyncBN')).train(training)
-    act(torch.randn(3, 8, 5, 5))
-    assert called == [act.bn1, act.bn2]
-
-
 def test_a_backbone_with_group_norms_asks_for_the_norm_inside_meta_acon():
     norm_cfg = dict(type='GN', num_groups=8)
     with pytest.raises(ValueError, match=r'must be batch norms\. Name one in act_cfg'):

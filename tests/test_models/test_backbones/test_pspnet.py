@@ -11,7 +11,7 @@ from acon_mm import config_path
 
 
 @pytest.mark.parametrize('training', [False, True], ids=['eval', 'train'])
-def test_the_backbone_with_relu_is_the_resnet50_d8_of_mmseg(training):
+def test_the_backbone_with_relu_is_the_resnet50_d8_of_mmseg(training, separate_norms):
     torch.manual_seed(0)
     cfg = Config.fromfile(config_path('segmentation/pspnet_r50_relu.py')).model.backbone
     cfg.init_cfg = None

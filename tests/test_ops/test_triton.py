@@ -219,7 +219,8 @@ def test_compiled_kernels_spill_nothing_and_add_nothing_atomically(
     for x, per_sample in [(LARGE, False), (MANY, False), (SMALL, True), (LAST, False)]:
         compiled = compile_kernel(name, x, dtype, arch, per_sample)
         used = resources(compiled, tmp_path)
-        assert used['STACK'] == used['LOCAL'] == 0 and 0 < used['REG'] <= 128, used
+        most = 255 if dtype == torch.float64 else 168  # float64 takes two registers for a number
+        assert used['STACK'] == used['LOCAL'] == 0 and 0 < used['REG'] <= most, used
         assert not re.search(r'\b(atom|red)\.', compiled.asm['ptx'])
         assert f'sm_{arch}' in compiled.asm['ptx']
 

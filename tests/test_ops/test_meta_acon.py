@@ -87,6 +87,20 @@ def test_fused_meta_acon_equals_its_parts(batch):
 
 
 @needs_cpu_kernel
+def test_large_numbers_between_the_layers_do_not_overflow_when_squared():
+    torch.manual_seed(0)
+    x = torch.randn(5, 6, 7, 3, requires_grad=True)
+    p1, p2 = torch.randn(2, 6)
+    first, second = draw_layers(torch.float)
+    layers = [first._replace(weight=1e20 * first.weight), second]
+    twins = [NormedLayer(*(t.double() for t in layer[:6]), *layer[6:]) for layer in layers]
+    y = norm_act(x, None, Activation('channel_wise', (p1, p2), layers, True))
+    expected = apart(x.double(), p1.double(), p2.double(), twins, True)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()
+
+
+@needs_cpu_kernel
 @pytest.mark.parametrize('batch', [True, False], ids=['batch', 'running'])
 def test_fused_meta_acon_can_be_differentiated_twice(batch):
     torch.manual_seed(0)

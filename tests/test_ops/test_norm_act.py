@@ -241,6 +241,19 @@ def test_half_precision_takes_a_scaled_loss():
     compare('acon', x, (8192 * g).half(), parameters, running, True)
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_variance_that_overflows_leaves_no_gradient_as_in_torch(kind):
+    torch.manual_seed(0)
+    x = (1e30 * torch.randn(4, 3, 5, 5)).requires_grad_()
+    weight, bias = torch.randn(2, 3)
+    F.batch_norm(x, None, None, weight, bias, training=True).sum().backward()
+    right, x.grad = x.grad, None
+    parameters = [weight, bias, *draw_parameters(kind, 3, torch.float32, affine=False)[2:]]
+    running = draw_running(kind, 3, torch.float32)[0]
+    norm_act(x, *describe(kind, parameters, running, batch=True)).sum().backward()
+    torch.testing.assert_close(x.grad, right, rtol=0, atol=1e-20)
+
+
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize('kind', KINDS)
 def test_results_do_not_depend_on_the_number_of_threads(kind, layout):

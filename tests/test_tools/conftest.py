@@ -1,3 +1,4 @@
+import logging
 import os
 import runpy
 import signal
@@ -88,6 +89,8 @@ def run_here(monkeypatch, capfd):
     def run(script, *args):
         path = ROOT / 'tools' / script
         monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        # Loggers of earlier tests still write to the streams of those, which are closed.
+        monkeypatch.setattr(logging, 'raiseExceptions', False)
         status = 0
         try:
             runpy.run_path(str(path), run_name='__main__')

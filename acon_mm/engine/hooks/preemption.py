@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from acon_mm.errors import REQUEUE_STATUS, Interrupted, UserError
@@ -23,6 +23,8 @@ class PreemptionHook(Hook):
     passes ``SIGTERM`` on to its processes. The checkpoint is that of an iteration; a resumed run
     goes on with the next one. A second signal ends the process at once.
 
+    Where ``default_hooks.checkpoint`` is None there is nothing to save, and the hook does nothing.
+
     Several processes agree on the iteration every ``interval`` iterations, by a sum of one number.
 
     Args:
@@ -30,8 +32,8 @@ class PreemptionHook(Hook):
         interval: The iterations between two agreements of several processes.
 
     Raises:
-        UserError: When the training starts, if the checkpoint hook is not
-            :class:`.AtomicCheckpointHook` on this machine's files.
+        UserError: When the training starts, if the checkpoint hook is another one than
+            :class:`.AtomicCheckpointHook`.
     """
 
     priority = 'LOWEST'
@@ -46,13 +48,16 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals."""
-        hooks = [hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook)]
-        if not hooks:
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        self._checkpoint_hook = hooks[0] if hooks else None
+        if self._checkpoint_hook is None:
+            return
+        if not isinstance(self._checkpoint_hook, AtomicCheckpointHook):
             raise UserError(
-                'acon_mm.PreemptionHook saves by acon_mm.AtomicCheckpointHook, which the config '
-                "does not have; set default_hooks.checkpoint.type='acon_mm.AtomicCheckpointHook'"
+                'acon_mm.PreemptionHook saves by acon_mm.AtomicCheckpointHook, and the config has '
+                f'{type(self._checkpoint_hook).__name__}; set '
+                "default_hooks.checkpoint.type='acon_mm.AtomicCheckpointHook'"
             )
-        self._checkpoint_hook = hooks[0]
         for name in self.signals:
             number = getattr(signal, name)
             self._before[number] = signal.signal(number, self._note)
@@ -69,6 +74,8 @@ class PreemptionHook(Hook):
         Raises:
             Interrupted: Then, with the exit status 75.
         """
+        if self._checkpoint_hook is None:
+            return
         is_asked = bool(self._received)
         if get_world_size() > 1:
             if not self.every_n_train_iters(runner, self.interval):

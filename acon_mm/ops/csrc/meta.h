@@ -44,6 +44,12 @@ std::vector<double> exchanged(const Exchange& exchange, const std::vector<double
   return {from, from + found.numel()};
 }
 
+// That of a sum and 1 / std, where 0 / 0 is 0: a variance that overflows leaves no gradient, as in
+// torch's norms.
+inline double ratio(double sum, double inverse) {
+  return inverse == 0 ? 0 : sum / inverse;
+}
+
 // The averages over the batch, or over the batches of all processes, of two sums of each channel:
 // of dy and of dy (x - mean).
 template <typename T, typename Sums>
@@ -124,7 +130,8 @@ void normalise(
   const T* bias = layer.norm_bias.const_data_ptr<T>();
   T* inverse = scale.mutable_data_ptr<T>();
   Statistics stats(width, n);
-  std::vector<T> mean(width), var(width);
+  // In double, so that the square of a large number does not overflow.
+  std::vector<double>&mean = stats.mean, &var = stats.var;
   if (!mode.use_batch_stats) {
     stats.read<T>(layer.running_mean, layer.running_var);
   } else {
@@ -138,25 +145,23 @@ void normalise(
     }
     for (int64_t i = 0; i < n * width; i += width) {
       for (int64_t c = 0; c < width; ++c) {
-        const T d = from[i + c] - mean[c];
+        const double d = from[i + c] - mean[c];
         var[c] += d * d;
       }
     }
     for (int64_t c = 0; c < width; ++c) {
-      stats.mean[c] = mean[c];
-      stats.var[c] = var[c] / n;
+      var[c] /= n;
     }
     stats.follow<T>(layer.running_mean, layer.running_var, mode);
   }
   for (int64_t c = 0; c < width; ++c) {
-    mean[c] = static_cast<T>(stats.mean[c]);
-    inverse[c] = static_cast<T>(1 / std::sqrt(stats.var[c] + mode.eps));
+    inverse[c] = static_cast<T>(1 / std::sqrt(var[c] + mode.eps));
   }
   T* to = normal.mutable_data_ptr<T>();
   T* result = out.mutable_data_ptr<T>();
   for (int64_t i = 0; i < n * width; i += width) {
     for (int64_t c = 0; c < width; ++c) {
-      to[i + c] = (from[i + c] - mean[c]) * inverse[c];
+      to[i + c] = (from[i + c] - static_cast<T>(mean[c])) * inverse[c];
       result[i + c] = to[i + c] * weight[c] + bias[c];
     }
   }
@@ -184,7 +189,7 @@ std::pair<Tensor, Tensor> normalise_backward(
   std::vector<T> mean_b(width), mean_w(width);
   if (use_batch_stats) {
     const std::vector<double> means = averages<T>(exchange, width, n, [&](int64_t c) {
-      return std::pair<double, double>(gb[c], gw[c] / inverse[c]);
+      return std::pair<double, double>(gb[c], ratio(gw[c], inverse[c]));
     });
     for (int64_t c = 0; c < width; ++c) {
       mean_b[c] = means[c];

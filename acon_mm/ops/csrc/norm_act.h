@@ -395,7 +395,7 @@ Tensors norm_act_backward(
           if (batch) {
             const double count = samples * plan.map.pixels;
             means = averages<T>(exchanges[0], channels, count, [&](int64_t c) {
-              return std::pair(of_bias[c], of_weight[c] / affine.inverse[c]);
+              return std::pair(of_bias[c], ratio(of_weight[c], affine.inverse[c]));
             });
           }
           for (int64_t c = 0; c < channels; ++c) {

@@ -49,3 +49,14 @@ def test_the_checkpoint_hook_that_it_needs_is_named(toy, tmp_path):
     changes = {'default_hooks.checkpoint.type': 'mmengine.CheckpointHook', **PREEMPTION}
     with pytest.raises(UserError, match=r'default_hooks\.checkpoint\.type'):
         toy(random_config(tmp_path, **changes))
+
+
+def test_without_checkpoints_there_is_nothing_to_save_and_signals_are_left_alone(toy, tmp_path):
+    handler = signal.getsignal(signal.SIGTERM)
+
+    class Look(Hook):
+        def before_train_iter(self, runner, **kwargs):
+            assert signal.getsignal(signal.SIGTERM) is handler
+
+    changes = {'default_hooks.checkpoint': None, **PREEMPTION}
+    assert toy(random_config(tmp_path, **changes), hook=Look()).iter == 16

@@ -16,6 +16,7 @@ from acon_mm.registry import type_name
 
 from .call_sites import separate_calls
 from .channels import NOT_CALLED, Channels, find_channels, is_gate
+from .fusion import fuse_norms
 from .likeness import copy_slope, start_like
 from .loading import accept_stock_weights
 from .per_width import ActivationPerWidth
@@ -48,7 +49,8 @@ def replace_activations(
     A few runs of the network on ``example_input`` show where each activation is called and how
     many channels it gets there. A module that a block calls several times becomes several: those
     after the first are called ``relu_2``, ``relu_3``. Where a loop calls it with several widths,
-    it becomes one per width. A line is logged that says what was done.
+    it becomes one per width. mmcv's ``ConvModule`` computes its norm and ACON in one operator. A
+    line is logged that says what was done.
 
     Replace before the optimiser is built. Weights of the network as it was load into it; a warning
     then names the activations that keep their first values.
@@ -103,6 +105,7 @@ def replace_activations(
         built[name].register_forward_pre_hook(_copy_input)
     for name, new in built.items():
         _put(model, name, new)
+    fuse_norms(model)
     accept_stock_weights(model)
     model.train(model.training)  # many networks freeze their stages here
     kind = type_name(act_cfg['type'])

@@ -2,9 +2,12 @@
 
 import copy
 import logging
+import pickle
 
 import pytest
 import torch
+from mmcv.cnn import ConvModule
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
@@ -12,10 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models as torchvision_models
 
-from acon_mm import replace_activations
+from acon_mm import config_path, replace_activations
 from acon_mm.errors import UserError
 from acon_mm.models import AconC, MetaAcon
 from acon_mm.models.activations.acon import ChannelActivation
+from acon_mm.ops.norm_act import may_compute_norm_act
 
 META = dict(type='acon_mm.MetaAcon')
 IMAGE = torch.rand(1, 3, 64, 64)
@@ -257,6 +261,94 @@ def test_a_missing_weight_of_the_network_is_still_missing():
     state = Net().state_dict()
     del state['conv2.weight']
     assert net.load_state_dict(state, strict=False).missing_keys == ['conv2.weight']
+
+
+def test_stock_weights_of_a_detector_lack_nothing_but_the_activations():
+    cfg = Config.fromfile(config_path('rtmdet_tiny_metaacon_coco')).model
+    cfg.backbone.init_cfg = None
+    net = MODELS.build(cfg)
+    cfg['type'] = cfg.pop('module')
+    del cfg['act_cfg']
+    stock = MODELS.build(cfg)
+    own = {f'{n}.{key}' for n, m in acons(net).items() for key in m.state_dict()}
+    assert len(acons(net)) == 76
+    assert net.state_dict().keys() - own == stock.state_dict().keys()
+    found = net.load_state_dict(stock.state_dict(), strict=True)
+    assert (found.missing_keys, found.unexpected_keys) == ([], [])
+
+
+class FirstChannels(nn.Module):
+    """The activation after moving the channels from the last dimension to the first."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = copy.deepcopy(act)
+        self.act.channel_dim = 1
+
+    def forward(self, x):
+        return self.act(x.movedim(-1, 1)).movedim(1, -1)
+
+
+@pytest.mark.parametrize('act', ['AconC', 'MetaAcon'])
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(type='mmpretrain.SwinTransformer', arch='tiny', pad_small_map=True),
+        dict(type='mmpretrain.ConvNeXt', arch='atto'),
+    ],
+    ids=['swin', 'convnext'],
+)
+def test_channels_in_the_last_dimension_are_as_those_in_the_first(cfg, act):
+    torch.manual_seed(0)
+    net = MODELS.build(cfg).double()
+    replace_activations(net, IMAGE.double(), dict(type=f'acon_mm.{act}'))
+    twin = copy.deepcopy(net)
+    assert all(module.channel_dim == -1 for module in acons(net).values())
+    for name, module in acons(twin).items():
+        twin.set_submodule(name, FirstChannels(module))
+    x = torch.rand(2, 3, 64, 64).double()
+    of_both = []
+    for network in (net, twin):
+        network.eval()
+        (y,) = network(x)
+        y.square().sum().backward()
+        of_both.append([y, *(p.grad for p in network.parameters())])
+    torch.testing.assert_close(*of_both, rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture
+def conv_module():
+    torch.manual_seed(0)
+    module = ConvModule(3, 8, 3, norm_cfg=dict(type='BN'), act_cfg=dict(type='SiLU'))
+    return replace_activations(module, IMAGE, META)
+
+
+def test_a_conv_module_does_what_it_did_with_an_activation_of_ours(conv_module):
+    conv, norm, act = conv_module.conv, conv_module.norm, conv_module.activate
+    x = torch.rand(4, 3, 16, 16)
+    for mode in (True, False):
+        conv_module.train(mode)
+        torch.testing.assert_close(conv_module(x), act(norm(conv(x))), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(conv_module(x, activate=False), norm(conv(x)))
+        torch.testing.assert_close(conv_module(x, norm=False), act(conv(x)))
+    assert isinstance(pickle.loads(pickle.dumps(conv_module)), ConvModule)
+
+
+@pytest.mark.skipif(
+    not may_compute_norm_act(torch.ones(1, 1, 2, 2)), reason='the CPU kernel is not active'
+)
+def test_a_conv_module_keeps_no_map_between_norm_and_activation(conv_module):
+    x, kept = torch.rand(4, 3, 34, 34), set()
+
+    def keep(tensor):
+        if tensor.numel() == 4 * 8 * 32 * 32:
+            kept.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = conv_module(x)
+    assert y.shape == (4, 8, 32, 32)
+    assert len(kept) == 1
 
 
 @pytest.mark.parametrize('act', ['AconA', 'AconC', 'MetaAcon'])

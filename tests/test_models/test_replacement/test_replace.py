@@ -419,6 +419,17 @@ def test_networks_of_torchvision_take_it(name, size, count):
     assert all(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.parametrize(
+    ('name', 'count'), [('efficientnet_b0', 33), ('regnety_002', 40), ('convnext_atto', 12)]
+)
+def test_networks_of_timm_take_it(name, count):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+    net = replace_activations(timm.create_model(name), IMAGE, META)
+    assert len(acons(net)) == count
+    net.train()(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
 def test_double_networks_and_their_devices_are_followed():
     net = replace_activations(Net().double(), IMAGE.double(), dict(type='acon_mm.AconC'))
     assert all(isinstance(m, AconC) and m.p1.dtype == torch.float64 for m in acons(net).values())

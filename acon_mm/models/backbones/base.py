@@ -92,6 +92,11 @@ class StagedBackbone(BaseModule):
         check_pretrained(self, ChannelActivation)
         super().init_weights()
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return a parameter's layer and how many there are; see :func:`depth_by_block`."""
+        stages = {name: getattr(self, name) for name in self.stage_names}
+        return depth_by_block(param_name, prefix, stages)
+
     def switch_to_deploy(self) -> None:
         """Switch all activations to the form for inference; mmpretrain's converter calls this."""
         switch_activations_to_deploy(self)
@@ -112,6 +117,34 @@ class StagedBackbone(BaseModule):
                 getattr(self, name).eval().requires_grad_(False)
         for name in self.stage_names[max(self.out_indices) + 1 :]:
             getattr(self, name).requires_grad_(False)
+
+
+def depth_by_block(
+    param_name: str, prefix: str, stages: Mapping[str, nn.Module]
+) -> tuple[int, int]:
+    """Return the layer of a parameter, for learning rates that decay with the depth.
+
+    The stem is layer 0, each block is a layer, and all that is not in the backbone is the last.
+    ``mmpretrain.LearningRateDecayOptimWrapperConstructor`` asks for it.
+
+    Args:
+        param_name: The name of the parameter in the whole network.
+        prefix: What the names of the backbone's parameters begin with, such as ``'backbone.'``.
+        stages: The stages, by name; anything but an ``nn.Sequential`` is a single block.
+
+    Returns:
+        The layer and the number of layers.
+    """
+    blocks = [
+        f'{name}.{index}.' if isinstance(stage, nn.Sequential) else f'{name}.'
+        for name, stage in stages.items()
+        for index in range(len(stage) if isinstance(stage, nn.Sequential) else 1)
+    ]
+    depth = len(blocks) + 1 if not param_name.startswith(prefix) else 0
+    for layer, block in enumerate(blocks, 1):
+        if param_name.startswith(prefix + block):
+            depth = layer
+    return depth, len(blocks) + 2
 
 
 def check_choice(name: str, value: object, accepted: Collection) -> None:

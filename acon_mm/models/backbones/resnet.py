@@ -16,7 +16,7 @@ from acon_mm.models.activations.folding import switch_activations_to_deploy
 from acon_mm.models.layers import norm_act
 from acon_mm.registry import MODELS
 
-from .base import PLACEMENTS, check_choice, check_out_indices
+from .base import PLACEMENTS, check_choice, check_out_indices, depth_by_block
 from .resnet_blocks import AconBasicBlock, AconBottleneck
 
 STYLES = ('pytorch', 'caffe')
@@ -165,6 +165,18 @@ class AconResNet(ResNet):
         """Set the weights as ``init_cfg`` says; see :func:`check_pretrained` for checkpoints."""
         check_pretrained(self, ChannelActivation)
         super().init_weights()
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return a parameter's layer and how many there are.
+
+        As mmpretrain does where it defines them, for 50 layers and more; else as
+        :func:`.depth_by_block` does.
+        """
+        try:
+            return super().get_layer_depth(param_name, prefix)
+        except NotImplementedError:
+            stages = {name: getattr(self, name) for name in self.res_layers}
+            return depth_by_block(param_name, prefix, stages)
 
     def switch_to_deploy(self) -> None:
         """Switch all activations to the form for inference; mmpretrain's converter calls this."""

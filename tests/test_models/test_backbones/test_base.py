@@ -2,7 +2,9 @@ import pytest
 import torch
 from mmdet.registry import MODELS as DETECTORS
 from mmdet.structures import DetDataSample
+from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
+from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -183,3 +185,37 @@ def test_a_detector_trains_on_it_and_leaves_no_parameter_without_gradient(backbo
     for name, p in detector.named_parameters():
         assert (p.grad is not None) == p.requires_grad, name
     assert not detector.backbone.layer1[0].training
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='acon_mm.AconResNet', depth=18),
+        dict(type='acon_mm.AconResNet', depth=50, base_channels=8, stem_channels=8),
+        dict(type='acon_mm.AconShuffleNetV2', widen_factor=0.5),
+    ],
+    ids=['resnet18', 'resnet50', 'shufflenetv2'],
+)
+def test_learning_rates_that_decay_with_the_depth_follow_the_order_of_the_layers(backbone):
+    model = CLASSIFIERS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=backbone,
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=2, in_channels=8),
+        )
+    )
+    optimizer = build_optim_wrapper(
+        model,
+        dict(
+            optimizer=dict(type='SGD', lr=1.0, weight_decay=0.1),
+            constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+        ),
+    )
+    groups = optimizer.optimizer.param_groups
+    assert [g['params'][0] for g in groups] == list(model.parameters())
+    rates = [group['lr'] for group in groups]
+    assert rates == sorted(rates)  # parameters are in the order of the forward pass
+    assert rates[0] == 0.5 ** (len(set(rates)) - 1)
+    assert [g['lr'] for g in groups if g['param_name'].startswith('head.')] == [1.0, 1.0]
+    assert all(a == 2 * b for b, a in zip(*[sorted(set(rates))[i:] for i in (0, 1)], strict=False))

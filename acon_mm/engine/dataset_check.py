@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 
 from acon_mm.errors import UserError
@@ -102,6 +103,7 @@ def dataset_faults(
                 continue
             if 'Coco' in kind:
                 yield from _coco_faults(dataset, read_images, track)
+                yield from _head_faults(dataset, _num_classes(cfg))
             elif 'Cityscapes' in kind:
                 yield from _pair_faults(dataset, _num_classes(cfg), read_images, track)
             elif kind in ('CustomDataset', 'ImageNet') and not dataset.get('ann_file'):
@@ -196,6 +198,18 @@ def _name_faults(dataset: dict, names: dict, path: Path) -> Iterator[Fault]:
     for name in names.values():
         if name not in classes:
             yield Fault('categories that the config does not name', repr(name), is_fatal=False)
+
+
+def _head_faults(dataset: dict, num_classes: int | None) -> Iterator[Fault]:
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        classes = getattr(DATASETS.get(dataset['type']), 'METAINFO', {}).get('classes')
+    if isinstance(classes, (list, tuple)) and num_classes not in (None, len(classes)):
+        yield Fault(
+            f'the head has num_classes={num_classes} and the data set {len(classes)} classes; set '
+            'num_classes of the head, or metainfo.classes of all data sets',
+            dataset['ann_file'],
+        )
 
 
 def _box_faults(box: Any, image: dict, where: str) -> Iterator[Fault]:

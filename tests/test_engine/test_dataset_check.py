@@ -215,3 +215,20 @@ def test_classes_as_a_string_are_named(digit_scenes):
     cfg = coco(digit_scenes, metainfo={'classes': 'bolt'})
     with pytest.raises(UserError, match="it has to be a tuple \\(1\\): 'bolt'"):
         check_dataset(cfg, ('train',))
+
+
+@pytest.mark.parametrize(
+    ('num_classes', 'metainfo', 'told'),
+    [
+        (9, {'classes': tuple('0123456789')}, 'num_classes=9 and the data set 10 classes'),
+        (10, {}, 'num_classes=10 and the data set 80 classes'),
+        (10, {'classes': tuple('0123456789')}, None),
+        (80, {}, None),
+    ],
+)
+def test_a_head_of_another_number_of_classes_is_told(digit_scenes, num_classes, metainfo, told):
+    cfg = coco(digit_scenes, metainfo=metainfo)
+    cfg.model = {'bbox_head': {'num_classes': num_classes}}
+    lines = fault_lines(dataset_faults(cfg, ('train',)))
+    assert bool(lines) == bool(told)
+    assert not told or told in lines[0]

@@ -108,6 +108,7 @@ def config_faults(cfg: Config, cfg_options: Mapping[str, Any]) -> Iterator[str]:
         loader = cfg.get(f'{split}_dataloader')
         if isinstance(loader, dict):
             yield from _unknown(f'{split}_dataloader', loader, _LOADER_KEYS, is_complete=True)
+            yield from _channel_faults(cfg, f'{split}_dataloader')
         elif loader is not None:
             yield f'{split}_dataloader is {loader!r}; it has to be a dict'
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
@@ -144,6 +145,32 @@ def _paths(cfg: Config, name: str) -> Iterator[str]:
 
     for key in sorted(_TOP_KEYS & set(cfg.keys())):
         yield from walk(cfg[key], key)
+
+
+def _channel_faults(cfg: Config, loader: str) -> Iterator[str]:
+    """Compare the channels that a pipeline loads with the means that are subtracted."""
+    model = cfg.get('model')
+    preprocessor = isinstance(model, dict) and model.get('data_preprocessor')
+    preprocessor = preprocessor or cfg.get('data_preprocessor')
+    mean = preprocessor.get('mean') if isinstance(preprocessor, dict) else None
+
+    def loaded(node: Any, path: str) -> Iterator[tuple[str, int]]:
+        if isinstance(node, dict):
+            if str(node.get('type')).endswith('LoadImageFromFile'):
+                yield path, 1 if node.get('color_type') == 'grayscale' else 3
+            node = {key: value for key, value in node.items() if key != 'type'}
+        elif isinstance(node, (list, tuple)):
+            node = dict(enumerate(node))
+        for key, value in node.items() if isinstance(node, dict) else ():
+            yield from loaded(value, f'{path}.{key}')
+
+    for path, channels in loaded(cfg[loader].get('dataset'), f'{loader}.dataset'):
+        if isinstance(mean, (list, tuple)) and len(mean) not in (1, channels):
+            yield (
+                f'data_preprocessor.mean has {len(mean)} values, and {path} loads images of '
+                f'{channels} channel{"s" * (channels > 1)}; set mean, std and the '
+                "backbone's in_channels, or color_type"
+            )
 
 
 def _work_dir_faults(work_dir: Any) -> Iterator[str]:

@@ -163,6 +163,13 @@ def test_a_work_dir_that_cannot_be_one_is_named(configs, tmp_path):
     load_checked_config(configs[ANY], work_dir=tmp_path)
 
 
+@pytest.mark.parametrize('name', [CLASSIFIER, DETECTOR, SEGMENTOR])
+def test_images_of_one_channel_with_three_means_are_named(configs, name):
+    options = {'train_dataloader.dataset.pipeline.0.color_type': 'grayscale'}
+    with pytest.raises(UserError, match=r'mean has 3 values, and .* loads images of 1 channel;'):
+        load_checked_config(configs[name], options)
+
+
 def test_loaders_without_workers_drop_what_belongs_to_workers(configs):
     options = {'train_dataloader.num_workers': 0, 'train_dataloader.prefetch_factor': 2}
     loader = load_checked_config(configs[DETECTOR], options).train_dataloader

@@ -11,6 +11,7 @@ import subprocess
 from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -54,11 +55,14 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     if launcher == 'none':
         return
     _check_environment(launcher)
-    if get_device() != 'cpu':
-        return
-    cfg.model_wrapper_cfg = _cpu_wrapper(cfg)
-    if not dist.is_initialized():
-        _init_gloo(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout'))
+    is_cpu = get_device() == 'cpu'
+    if is_cpu:
+        cfg.model_wrapper_cfg = _cpu_wrapper(cfg)
+    # On GPUs mmengine does it, but by what the processes before a restart have left.
+    if (is_cpu or (launcher == 'pytorch' and is_restarted())) and not dist.is_initialized():
+        dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+        backend = 'gloo' if is_cpu else dist_cfg.get('backend', 'nccl')
+        _init_group(backend, launcher, dist_cfg.get('timeout'))
 
 
 def is_first_process() -> bool:
@@ -122,7 +126,7 @@ def _cpu_wrapper(cfg: Config) -> dict:
     return {**wrapper, 'type': 'acon_mm.CPUDistributedDataParallel'}
 
 
-def _init_gloo(launcher: str, timeout: float | None) -> None:
+def _init_group(backend: str, launcher: str, timeout: float | None) -> None:
     rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[launcher])
     if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
         os.environ['MASTER_ADDR'] = _first_slurm_host()
@@ -131,7 +135,12 @@ def _init_gloo(launcher: str, timeout: float | None) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
     # torch 2.1 takes no None.
     wait: dict[str, Any] = {} if timeout is None else {'timeout': timedelta(seconds=timeout)}
-    dist.init_process_group('gloo', rank=rank, world_size=world_size, **wait)
+    # torchrun keeps one store through all restarts, with the addresses of processes that are dead.
+    store, *_ = next(dist.rendezvous('env://', rank, world_size, **wait))
+    store = dist.PrefixStore(f'restart_{os.environ.get(_RESTART_COUNTS[0], "0")}', store)
+    if backend == 'nccl':
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, **wait)
 
 
 def _first_slurm_host() -> str:

@@ -153,11 +153,14 @@ def _channel_faults(cfg: Config, loader: str) -> Iterator[str]:
     preprocessor = isinstance(model, dict) and model.get('data_preprocessor')
     preprocessor = preprocessor or cfg.get('data_preprocessor')
     mean = preprocessor.get('mean') if isinstance(preprocessor, dict) else None
+    channels_of = {'color': 3, 'grayscale': 1}  # the file decides about the others
 
     def loaded(node: Any, path: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, dict):
-            if str(node.get('type')).endswith('LoadImageFromFile'):
-                yield path, 1 if node.get('color_type') == 'grayscale' else 3
+            color = node.get('color_type', 'color')
+            is_loader = str(node.get('type')).rpartition('.')[2] == 'LoadImageFromFile'
+            if is_loader and color in channels_of:
+                yield path, channels_of[color]
             node = {key: value for key, value in node.items() if key != 'type'}
         elif isinstance(node, (list, tuple)):
             node = dict(enumerate(node))

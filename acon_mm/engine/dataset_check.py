@@ -209,6 +209,7 @@ def _head_faults(dataset: dict, num_classes: int | None) -> Iterator[Fault]:
             f'the head has num_classes={num_classes} and the data set {len(classes)} classes; set '
             'num_classes of the head, or metainfo.classes of all data sets',
             dataset['ann_file'],
+            is_fatal=num_classes < len(classes),  # heads over words have more
         )
 
 

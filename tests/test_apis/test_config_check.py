@@ -170,6 +170,18 @@ def test_images_of_one_channel_with_three_means_are_named(configs, name):
         load_checked_config(configs[name], options)
 
 
+def test_images_of_as_many_channels_as_their_files_have_may_have_four_means(configs):
+    load_checked_config(
+        configs[DETECTOR],
+        {
+            'train_dataloader.dataset.pipeline.0.color_type': 'unchanged',
+            'val_dataloader': None,
+            'test_dataloader.dataset.pipeline.0.color_type': 'unchanged',
+            'model.data_preprocessor.mean': [0.0] * 4,
+        },
+    )
+
+
 def test_loaders_without_workers_drop_what_belongs_to_workers(configs):
     options = {'train_dataloader.num_workers': 0, 'train_dataloader.prefetch_factor': 2}
     loader = load_checked_config(configs[DETECTOR], options).train_dataloader

@@ -224,11 +224,14 @@ def test_classes_as_a_string_are_named(digit_scenes):
         (10, {}, 'num_classes=10 and the data set 80 classes'),
         (10, {'classes': tuple('0123456789')}, None),
         (80, {}, None),
+        (256, {}, 'num_classes=256 and the data set 80 classes'),
     ],
 )
 def test_a_head_of_another_number_of_classes_is_told(digit_scenes, num_classes, metainfo, told):
     cfg = coco(digit_scenes, metainfo=metainfo)
     cfg.model = {'bbox_head': {'num_classes': num_classes}}
-    lines = fault_lines(dataset_faults(cfg, ('train',)))
+    faults = list(dataset_faults(cfg, ('train',)))
+    lines = fault_lines(faults)
     assert bool(lines) == bool(told)
+    assert any(fault.is_fatal for fault in faults) == (bool(told) and num_classes < 80)
     assert not told or told in lines[0]

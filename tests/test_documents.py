@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,45 @@ def test_the_citation_file_names_the_paper_as_the_readme_does():
     assert f'title={{{paper["title"]}}}' in bibtex
     assert f'author={{{authors}}}' in bibtex
     assert f'year={{{paper["year"]}}}' in bibtex
+
+
+@pytest.fixture
+def tutorial(tmp_path, monkeypatch):
+    """The config of docs/fine_tuning.md as a file in an empty folder, and its text."""
+    page = (ROOT / 'docs/fine_tuning.md').read_text(encoding='utf-8')
+    name, text = re.search(r'```python (\S+/loops\.py)\n(.*?)```', page, re.DOTALL).groups()
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def test_the_config_of_the_tutorial_is_short_and_names_its_classes_once(tutorial):
+    from acon_mm.apis.config import load_checked_config
+
+    text = tutorial.read_text()
+    assert len(text.splitlines()) <= 20
+    cfg = load_checked_config(tutorial)
+    names = cfg.train_dataloader.dataset.metainfo.classes
+    assert all(text.count(name) == 1 for name in names)
+    assert cfg.model.bbox_head.num_classes == len(names) == 3
+    for split, annotations in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.metainfo.classes == names
+        assert Path(dataset.data_root, dataset.ann_file) == Path(f'data/loops/{annotations}.json')
+    assert cfg.test_evaluator.ann_file == 'data/loops/val.json'
+
+
+def test_the_commands_of_a_page_run_in_order_up_to_the_first_failure(tmp_path):
+    blocks = [
+        ('python a.txt', '$HOME "quoted"'),
+        ('bash', 'cat \\\n    a.txt'),
+        ('text', 'echo not a command'),
+        ('bash', 'false | true\necho not reached'),
+    ]
+    fences = [f'```{kind}\n{text}\n```\nwords\n' for kind, text in blocks]
+    (tmp_path / 'page.md').write_text('\n'.join(fences))
+    command = [str(ROOT / '.ci/run_page'), 'page.md']
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (1, '$HOME "quoted"\n', '')

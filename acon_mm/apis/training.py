@@ -19,6 +19,7 @@ from acon_mm.errors import UserError
 from acon_mm.registry import type_name
 
 from .config import build_runner, load_checked_config, require_fit, require_keys
+from .schedule import schedule_gaps
 
 # The devices that mmengine's AmpOptimWrapper accepts.
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -78,6 +79,8 @@ def train(
         for line in check_dataset(cfg, splits):
             print_log(f'left out of the data: {line}', logger='current', level=logging.WARNING)
     check_checkpoints(cfg)
+    for line in schedule_gaps(cfg):
+        print_log(line, logger='current', level=logging.WARNING)
     prepare_launch(cfg, launcher)
     with only_run_in(cfg.work_dir):
         runner = build_runner(cfg)

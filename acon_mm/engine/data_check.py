@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from acon_mm.errors import UserError
 from acon_mm.registry import type_name
@@ -65,13 +66,25 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
 def check_checkpoints(cfg: Config) -> None:
     """Check that the checkpoints which ``cfg`` starts from exist on this machine.
 
+    What ``load_from`` names fills the whole model, and is loaded last. Beside it, an ``init_cfg``
+    whose file is missing is taken out of the config, with a line in the log.
+
     Args:
         cfg: The config of the run: ``load_from`` and every ``init_cfg`` of type ``Pretrained``.
 
     Raises:
         UserError: For the first file that is missing.
     """
-    starts = list(_pretrained(cfg.get('model'), 'model'))
+    starts = []
+    for key, path, owner, index in reversed(list(_pretrained(cfg.get('model'), 'model'))):
+        if cfg.get('load_from') and _is_missing(os.path.expanduser(path)):
+            del owner[index]
+            print_log(
+                f'{key} is {path!r}, which does not exist; load_from takes its place',
+                logger='current',
+            )
+        else:
+            starts.append((key, path))
     if cfg.get('load_from'):
         starts.append(('load_from', cfg.load_from))
     for key, path in starts:
@@ -136,17 +149,20 @@ def _evaluator_paths(evaluator: Any, key: str) -> Iterator[Needed]:
         yield Needed(f'{key}.ann_file', evaluator['ann_file'], type_name(evaluator.get('type')))
 
 
-def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the key and the checkpoint of every ``init_cfg`` below a part of the model."""
+def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield every ``init_cfg`` with a checkpoint below a part of the model.
+
+    Each is the key, the checkpoint, the dict or list that holds the ``init_cfg``, and where in it.
+    """
     children: Any = ()
     if isinstance(node, dict):
-        init = node.get('checkpoint')
-        if type_name(node.get('type')) in ('Pretrained', 'PretrainedInit') and init:
-            yield f'{key}.checkpoint', init
         children = node.items()
     elif isinstance(node, (list, tuple)):
         children = enumerate(node)
     for name, child in children:
+        is_init = isinstance(child, dict) and child.get('checkpoint')
+        if is_init and type_name(child.get('type')) in ('Pretrained', 'PretrainedInit'):
+            yield f'{key}.{name}.checkpoint', child['checkpoint'], node, name
         yield from _pretrained(child, f'{key}.{name}')
 
 

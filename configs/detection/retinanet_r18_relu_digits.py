@@ -93,15 +93,8 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='mmengine.LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='mmengine.CosineAnnealingLR',
-        by_epoch=True,
-        begin=0,
-        end=max_epochs,
-        T_max=max_epochs,
-        eta_min=0.0,
-        convert_to_iter_based=True,
-    ),
+    # Without an `end` it lasts as long as train_cfg says.
+    dict(type='mmengine.CosineAnnealingLR', eta_min=0.0, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(base_batch_size=8)
 

@@ -93,7 +93,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='mmengine.LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='mmengine.PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=max_iters),
+    dict(type='mmengine.PolyLR', power=0.9, eta_min=0.0, by_epoch=False),
 ]
 auto_scale_lr = dict(base_batch_size=8)
 

@@ -144,6 +144,23 @@ def test_a_missing_start_is_named_with_the_way_around_it(folder, cfg, key, optio
     check_checkpoints(Config(cfg))
 
 
+def test_what_fills_the_model_takes_the_place_of_a_missing_backbone(folder):
+    make(folder / 'whole.pth', folder / 'there.pth')
+    gone, there = ({'type': 'Pretrained', 'checkpoint': f'{x}.pth'} for x in ('gone', 'there'))
+    model = {
+        'backbone': {'type': 'A', 'init_cfg': gone},
+        'neck': {'init_cfg': [there, gone]},
+        'head': {'init_cfg': there},
+    }
+    cfg = Config({'load_from': 'whole.pth', 'model': model})
+    check_checkpoints(cfg)
+    assert cfg.model.to_dict() == {
+        'backbone': {'type': 'A'},
+        'neck': {'init_cfg': [there]},
+        'head': {'init_cfg': there},
+    }
+
+
 def test_types_may_be_classes():
     init_cfg = {'type': PretrainedInit, 'checkpoint': 'gone.pth'}
     with pytest.raises(UserError, match=r'model\.init_cfg\.checkpoint is'):

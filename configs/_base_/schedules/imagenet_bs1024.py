@@ -5,15 +5,7 @@ _base_ = './imagenet_bs256.py'
 train_cfg = dict(max_epochs=240)
 
 param_scheduler = [
-    dict(
-        type='mmengine.LinearLR',
-        start_factor=1.0,
-        end_factor=0.0,
-        by_epoch=True,
-        begin=0,
-        end=240,
-        convert_to_iter_based=True,
-    ),
+    dict(type='mmengine.LinearLR', start_factor=1.0, end_factor=0.0, convert_to_iter_based=True),
 ]
 
 optim_wrapper = dict(optimizer=dict(lr=0.5, weight_decay=4e-5))

@@ -3,13 +3,5 @@
 _base_ = './imagenet_bs1024.py'
 
 param_scheduler = [
-    dict(
-        type='mmengine.CosineAnnealingLR',
-        T_max=240,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=0,
-        end=240,
-        convert_to_iter_based=True,
-    ),
+    dict(type='mmengine.CosineAnnealingLR', eta_min=0.0, convert_to_iter_based=True),
 ]

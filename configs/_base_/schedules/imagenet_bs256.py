@@ -5,15 +5,8 @@ val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 
 param_scheduler = [
-    dict(
-        type='mmengine.LinearLR',
-        start_factor=1.0,
-        end_factor=0.0,
-        by_epoch=True,
-        begin=0,
-        end=120,
-        convert_to_iter_based=True,
-    ),
+    # Without an `end` it lasts as long as train_cfg says.
+    dict(type='mmengine.LinearLR', start_factor=1.0, end_factor=0.0, convert_to_iter_based=True),
 ]
 
 optim_wrapper = dict(

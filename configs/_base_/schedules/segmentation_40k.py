@@ -7,14 +7,8 @@ val_cfg = dict(type='mmengine.ValLoop')
 test_cfg = dict(type='mmengine.TestLoop')
 
 param_scheduler = [
-    dict(
-        type='mmengine.PolyLR',
-        power=0.9,
-        eta_min=1e-4,
-        by_epoch=False,
-        begin=0,
-        end=max_iters,
-    ),
+    # Without an `end` it lasts as long as train_cfg says.
+    dict(type='mmengine.PolyLR', power=0.9, eta_min=1e-4, by_epoch=False),
 ]
 
 optim_wrapper = dict(

@@ -11,7 +11,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of the config file')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.pkl',
+        help='write the predictions to this file; of a segmentor also a folder, for PNGs with the '
+        'class of each pixel',
+    )
     parser.add_argument('--show-dir', help='folder for pictures with the predictions')
     parser.add_argument('--show', action='store_true', help='show the pictures in a window')
     parser.add_argument(

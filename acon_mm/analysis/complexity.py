@@ -1,5 +1,6 @@
 """The size of a network and what one pass through it costs."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from acon_mm.apis.config import load_config, require_keys
 from acon_mm.errors import UserError
 from acon_mm.models import activations
+from acon_mm.registry import type_name
 
 # The paper's FLOPs are multiply-accumulates of convolutions and linear layers. mmengine's own list
 # adds norms, pooling and resizing, each in a unit of its own.
@@ -114,6 +116,31 @@ def count_config(
         raise UserError(
             f'shape={tuple(size)} does not fit the model of {cfg.filename}: {reason}'
         ) from error
+
+
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Return the height and the width of the images that a config tests with.
+
+    They are those of the last step of the test pipeline that names both, rounded up as the
+    preprocessor pads a batch; 224×224 if no step does.
+
+    Args:
+        cfg: The config.
+    """
+    height, width = 224, 224
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    for step in dataset.get('pipeline') or ():
+        kind = type_name(step['type'])
+        if kind == 'Resize' and step.get('scale'):
+            width, height = _pair(step['scale'])
+        elif kind == 'CenterCrop':
+            height, width = _pair(step['crop_size'])
+    divisor = (cfg.model.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
+    return math.ceil(height / divisor) * divisor, math.ceil(width / divisor) * divisor
+
+
+def _pair(size: int | Sequence[int]) -> Sequence[int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _activations(module: nn.Module, name: str = '') -> Iterator[tuple[str, nn.Module]]:

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
-from acon_mm.analysis.complexity import count_complexity, count_config
+from acon_mm import config_path
+from acon_mm.analysis.complexity import count_complexity, count_config, image_size
 from acon_mm.errors import UserError
 from acon_mm.models import AconC, AconFReLU, MetaAcon
 
@@ -95,3 +97,17 @@ model = dict(
 """)
     with pytest.raises(UserError, match=r'shape=\(16, 16\) does not fit'):
         count_config(path, (16, 16))
+
+
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [
+        ('mobilenetv1_0.25_relu', (224, 224)),
+        ('retinanet_r50_relu', (608, 1024)),  # 600 pixels, padded to a multiple of 32
+        ('retinanet_r18_relu_digits', (160, 160)),
+        ('pspnet_r50_relu', (1024, 2048)),
+        ('resnet18_relu_digits', (224, 224)),  # its pipeline names no size
+    ],
+)
+def test_the_size_of_an_image_is_that_of_the_test_pipeline(name, size):
+    assert image_size(Config.fromfile(config_path(name))) == size

@@ -33,6 +33,23 @@ def test_get_flops_prints_one_json_object(run_tool):
     assert 0 < cost['activation_flops'] < cost['flops']
 
 
+def test_get_flops_counts_a_detector_at_the_size_of_its_test(run_here):
+    config = 'configs/detection/retinanet_r18_relu_digits.py'
+    costs = [
+        json.loads(run_here('analysis_tools/get_flops.py', config, '--json', *shape).stdout)
+        for shape in ([], ['--shape', '160'])
+    ]
+    assert costs[0] == costs[1]
+    assert costs[0]['shape'] == [3, 160, 160]
+
+
+def test_plot_activations_writes_outside_of_a_checkout(run_here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = run_here('visualization/plot_activations.py', '--dpi', '20')
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / 'acon_curves.png').read_bytes().startswith(b'\x89PNG')
+
+
 def test_get_flops_says_what_it_leaves_out(run_here):
     run = run_here('analysis_tools/get_flops.py', CLASSIFIER)
     assert '572,600' in run.stdout

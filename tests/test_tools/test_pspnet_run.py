@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 
+import cv2
 import pytest
 import torch
 from mmengine.config import Config
@@ -37,7 +38,6 @@ def options(digit_scenes, iterations):
         'train_dataloader.dataset.pipeline.3.crop_size': (64, 64),
         'train_cfg.max_iters': iterations,
         'train_cfg.val_interval': 10,
-        'param_scheduler.0.end': iterations,
         'default_hooks.checkpoint.interval': 10,
     }
     for split in SPLITS:
@@ -106,6 +106,7 @@ def test_a_checkpoint_is_tested_in_several_views_and_drawn(digit_scenes, tmp_pat
         tmp_path / 'random.pth',
         work_dir=tmp_path / 'work',
         show_dir=tmp_path / 'pictures',
+        out=tmp_path / 'maps',
         tta=True,
         cfg_options=options(digit_scenes, 10),
     )
@@ -113,6 +114,11 @@ def test_a_checkpoint_is_tested_in_several_views_and_drawn(digit_scenes, tmp_pat
     names = sorted(path.name for path in (digit_scenes / 'leftImg8bit/val/digits').iterdir())
     drawn = sorted(os.listdir(tmp_path / 'pictures/vis_data/vis_image'))
     assert drawn == [f'test_{name}_0.png' for name in names]
+    assert sorted(os.listdir(tmp_path / 'maps')) == names
+    for name in names:
+        label_map = cv2.imread(str(tmp_path / 'maps' / name), cv2.IMREAD_UNCHANGED)
+        assert label_map.shape == (96, 96)
+        assert label_map.max() < config.model.decode_head.num_classes
 
 
 def test_a_run_from_a_checkpoint_of_another_activation_ends_in_a_sentence(

@@ -70,6 +70,16 @@ def test_predictions_are_written_beside_the_metrics(config, built, tmp_path, sco
     assert (tmp_path / 'new').is_dir()
 
 
+def test_a_segmentor_writes_label_maps_into_a_folder_and_no_scores(config, built, tmp_path):
+    iou = {'type': 'mmseg.IoUMetric', 'iou_metrics': ['mIoU']}
+    options = {'default_scope': 'mmseg', 'test_evaluator': iou}
+    apis.test(config, 'a.pth', out='new/maps', cfg_options=options)
+    assert built[0].test_evaluator == {**iou, 'output_dir': 'new/maps'}
+    assert (tmp_path / 'new/maps').is_dir()
+    options = {'default_scope': 'mmseg'}
+    assert 'test_evaluator has none' in refusal(config, 'a.pth', out='maps', cfg_options=options)
+
+
 @pytest.mark.parametrize('kind', HOOKS)
 def test_pictures_are_drawn_by_each_librarys_hook(config, built, tmp_path, kind):
     options = {'default_hooks.visualization.type': kind, 'visualizer.type': 'Visualizer'}

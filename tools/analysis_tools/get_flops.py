@@ -9,7 +9,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from acon_mm.analysis.complexity import Complexity, count_config
+from acon_mm.analysis.complexity import Complexity, count_config, image_size
+from acon_mm.apis.config import load_config
 from acon_mm.errors import report_user_errors
 
 
@@ -47,17 +48,17 @@ def main() -> None:
         '--shape',
         type=positive,
         nargs='+',
-        default=[224],
         metavar='PIXELS',
-        help='side of the image, or its height and width (default: 224)',
+        help='side of the image, or its height and width (default: those of the test pipeline)',
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     args = parser.parse_args()
-    if len(args.shape) > 2:
+    if args.shape and len(args.shape) > 2:
         parser.error(f'--shape takes one or two numbers, got {len(args.shape)}')
-    size = args.shape * 2 if len(args.shape) == 1 else args.shape
     with report_user_errors():
-        cost = count_config(args.config, size)
+        cfg = load_config(args.config)
+        size = (args.shape * 2)[:2] if args.shape else image_size(cfg)
+        cost = count_config(cfg, size)
     if args.json:
         print(json.dumps(asdict(cost) | {'shape': [3, *size]}))
     else:

@@ -11,7 +11,7 @@ def main() -> None:
     """Parse the arguments and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--out', default='resources/acon_curves.png', help='the image, PNG, SVG or PDF by its name'
+        '--out', default='acon_curves.png', help='the image, PNG, SVG or PDF by its name'
     )
     parser.add_argument('--dpi', type=int, default=110, help='pixels per inch')
     args = parser.parse_args()

@@ -2,8 +2,7 @@
 
 import argparse
 
-from acon_mm import apis
-from acon_mm.apis.cli import add_run_arguments, run
+from run_arguments import add_run_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,4 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    run(apis.test, build_parser().parse_args())
+    arguments = build_parser().parse_args()
+    # Takes seconds, which --help should not.
+    from acon_mm import apis
+    from acon_mm.apis.cli import run
+
+    run(apis.test, arguments)

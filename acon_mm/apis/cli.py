@@ -4,12 +4,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.config import DictAction
 
-from acon_mm.engine.launch import LAUNCHERS, end_restarts, finish_launch, is_first_process
+from acon_mm.engine.launch import end_restarts, finish_launch, is_first_process
 from acon_mm.errors import Interrupted, UserError, report_user_errors
 
 # How long the other processes of a machine wait for the first one to print the error. torchrun and
@@ -17,42 +17,30 @@ from acon_mm.errors import Interrupted, UserError, report_user_errors
 PATIENCE_SECONDS = 60
 
 
-class CfgOptions(DictAction):
-    """mmengine's ``KEY=VALUE`` pairs, with a usage message for a pair without ``=``."""
+def read_options(pairs: Sequence[str] | None) -> dict[str, Any] | None:
+    """Read mmengine's ``KEY=VALUE`` pairs from a command line.
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        for pair in values:
-            if '=' not in pair:
-                raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {pair!r}')
-        super().__call__(parser, namespace, values, option_string)
+    Args:
+        pairs: Such as ``['train_cfg.max_epochs=1', 'key=[a,b]']``; None if there are none.
 
+    Returns:
+        The values by dotted key.
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that training and testing share; named as in mmdet."""
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='change values of the config, as in train_cfg.max_epochs=1 or key="[a,b]"',
-    )
-    parser.add_argument(
-        '--allow-partial',
-        action='store_true',
-        help='load a checkpoint that fits the model only in part',
-    )
-    parser.add_argument(
-        '--launcher', choices=LAUNCHERS, default='none', help='what started the processes'
-    )
-    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    Raises:
+        UserError: If a pair has no ``=``.
+
+    Examples:
+        >>> read_options(['train_cfg.max_epochs=1', 'key=[a,b]'])
+        {'train_cfg.max_epochs': 1, 'key': ['a', 'b']}
+    """
+    if not pairs:
+        return None
+    for pair in pairs:
+        if '=' not in pair:
+            raise UserError(f'--cfg-options has {pair!r}; give KEY=VALUE, as in a.b=1')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('pairs', nargs='+', action=DictAction)
+    return parser.parse_args(['--', *pairs]).pairs
 
 
 def run(function: Callable, arguments: argparse.Namespace) -> None:
@@ -65,7 +53,7 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
     Args:
         function: The function; it takes the arguments by their names.
         arguments: What the parser returned, changed in place: ``local_rank`` is taken out and
-            goes to the environment variable ``LOCAL_RANK``.
+            goes to the environment variable ``LOCAL_RANK``; ``cfg_options`` are read.
 
     Raises:
         SystemExit: With status 1 after a :class:`.UserError`; torchrun then does not start the
@@ -80,6 +68,8 @@ def run(function: Callable, arguments: argparse.Namespace) -> None:
     try:
         with report_user_errors():
             try:
+                if 'cfg_options' in kwargs:
+                    kwargs['cfg_options'] = read_options(kwargs['cfg_options'])
                 function(**kwargs)
             except UserError:
                 if not is_first:

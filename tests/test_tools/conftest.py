@@ -88,6 +88,7 @@ def run_here(monkeypatch, capfd):
 
     def run(script, *args):
         path = ROOT / 'tools' / script
+        monkeypatch.syspath_prepend(path.parent)
         monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
         # Loggers of earlier tests still write to the streams of those, which are closed.
         monkeypatch.setattr(logging, 'raiseExceptions', False)

@@ -8,10 +8,10 @@ activations, is listed.
 import argparse
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from acon_mm.analysis.complexity import Complexity, count_config, image_size
-from acon_mm.apis.config import load_config
-from acon_mm.errors import report_user_errors
+if TYPE_CHECKING:
+    from acon_mm.analysis.complexity import Complexity
 
 
 def positive(text: str) -> int:
@@ -22,7 +22,7 @@ def positive(text: str) -> int:
     return value
 
 
-def describe(cost: Complexity, size: list[int]) -> str:
+def describe(cost: 'Complexity', size: list[int]) -> str:
     """Return the lines for a reader."""
     left_out = ', '.join(f'{name.split("::")[-1]} ×{n}' for name, n in cost.left_out.items())
     return '\n'.join(
@@ -55,6 +55,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.shape and len(args.shape) > 2:
         parser.error(f'--shape takes one or two numbers, got {len(args.shape)}')
+    # Takes seconds, which --help should not.
+    from acon_mm.analysis.complexity import count_config, image_size
+    from acon_mm.apis.config import load_config
+    from acon_mm.errors import report_user_errors
+
     with report_user_errors():
         cfg = load_config(args.config)
         size = (args.shape * 2)[:2] if args.shape else image_size(cfg)

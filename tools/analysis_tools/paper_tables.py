@@ -9,10 +9,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from acon_mm.analysis.paper_tables import paper_tables
-from acon_mm.analysis.table_format import fill_tables, format_tables
-from acon_mm.errors import UserError, report_user_errors
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,6 +19,9 @@ def numbers(text: str) -> list[int]:
 
 def update(path: Path) -> None:
     """Rewrite the tables in a README of this project."""
+    from acon_mm.analysis.table_format import fill_tables
+    from acon_mm.errors import UserError
+
     if not path.is_file():
         raise UserError(f'--update names {str(path)!r}, which is not a file')
     folder = path.resolve().parent
@@ -60,6 +59,11 @@ def main() -> None:
         '--update', nargs='+', type=Path, default=[], metavar='README', help='files to update'
     )
     args = parser.parse_args()
+    # Takes seconds, which --help should not.
+    from acon_mm.analysis.paper_tables import paper_tables
+    from acon_mm.analysis.table_format import format_tables
+    from acon_mm.errors import report_user_errors
+
     with report_user_errors():
         for path in args.update:
             update(path)

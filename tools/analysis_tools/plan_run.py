@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 
 from acon_mm.analysis.run_plan import Cluster, Estimate, estimate_run
 from acon_mm.analysis.training_step import StepCounts, count_step
-from acon_mm.apis.cli import CfgOptions
+from acon_mm.apis.cli import read_options
 from acon_mm.errors import report_user_errors
 
 ASSUMPTIONS = {
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar='X',
             help=text + ('' if field.default is None else f' (default: {field.default:g})'),
         )
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE')
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     return parser
 
@@ -147,7 +147,7 @@ def main() -> None:
     args = build_parser().parse_args()
     cluster = Cluster(**{name: getattr(args, name) for name in ASSUMPTIONS})
     with report_user_errors():
-        counts = count_step(args.config, args.shape, args.images, args.cfg_options)
+        counts = count_step(args.config, args.shape, args.images, read_options(args.cfg_options))
     estimates = [estimate_run(counts, gpus, cluster) for gpus in args.gpus]
     if args.json:
         parts = {'counts': asdict(counts), 'assumptions': asdict(cluster)}

@@ -2,10 +2,6 @@
 
 import argparse
 
-from acon_mm.apis.cli import CfgOptions
-from acon_mm.apis.config import load_checked_config
-from acon_mm.errors import report_user_errors
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
@@ -15,7 +11,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=CfgOptions,
         metavar='KEY=VALUE',
         help='change values of the config, as in train_cfg.max_epochs=1',
     )
@@ -24,6 +19,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 if __name__ == '__main__':
     arguments = build_parser().parse_args()
+    # Takes seconds, which --help should not.
+    from acon_mm.apis.cli import read_options
+    from acon_mm.apis.config import load_checked_config
+    from acon_mm.errors import report_user_errors
+
     with report_user_errors():
-        load_checked_config(arguments.config, arguments.cfg_options, arguments.work_dir)
+        options = read_options(arguments.cfg_options)
+        load_checked_config(arguments.config, options, arguments.work_dir)
     print(f'{arguments.config}: no faults')

@@ -4,13 +4,6 @@ import argparse
 import sys
 from functools import partial
 
-from mmengine.utils import track_iter_progress
-
-from acon_mm.apis.config import load_config
-from acon_mm.engine.data_check import check_data
-from acon_mm.engine.dataset_check import dataset_faults, fault_lines
-from acon_mm.errors import report_user_errors
-
 SPLITS = ('train', 'val', 'test')
 
 
@@ -25,6 +18,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the faults and return the exit status."""
+    from mmengine.utils import track_iter_progress
+
+    from acon_mm.apis.config import load_config
+    from acon_mm.engine.data_check import check_data
+    from acon_mm.engine.dataset_check import dataset_faults, fault_lines
+
     cfg = load_config(arguments.config)
     check_data(cfg, tuple(arguments.splits))
     track = partial(track_iter_progress, file=sys.stderr) if sys.stderr.isatty() else iter
@@ -41,5 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
+    parsed = build_parser().parse_args()
+    # Takes seconds, which --help should not.
+    from acon_mm.errors import report_user_errors
+
     with report_user_errors():
-        raise SystemExit(main(build_parser().parse_args()))
+        raise SystemExit(main(parsed))

@@ -3,9 +3,6 @@
 import argparse
 import sys
 
-from acon_mm.analysis.curves import draw_curves
-from acon_mm.errors import UserError
-
 
 def main() -> None:
     """Parse the arguments and write the picture."""
@@ -15,6 +12,10 @@ def main() -> None:
     )
     parser.add_argument('--dpi', type=int, default=110, help='pixels per inch')
     args = parser.parse_args()
+    # Takes seconds, which --help should not.
+    from acon_mm.analysis.curves import draw_curves
+    from acon_mm.errors import UserError
+
     try:
         draw_curves().savefig(args.out, dpi=args.dpi)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The scripts of mmpretrain, mmdet and mmsegmentation accept our configs, as docs/stock_tools.md says.
+"""The scripts of OpenMMLab's libraries accept our configs, as docs/stock_tools.md says.
 
 Those that take seconds; the page was written from runs of all.
 """

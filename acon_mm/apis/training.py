@@ -4,10 +4,12 @@ import logging
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from acon_mm.checkpoints.finding import POINTER, find_newest_whole, pointed_at
@@ -82,8 +84,12 @@ def train(
     for line in schedule_gaps(cfg):
         print_log(line, logger='current', level=logging.WARNING)
     prepare_launch(cfg, launcher)
+    # mmengine would compile the step of the optimizer as well, which Dynamo does not take.
+    compiling = cfg.pop('compile', None)
     with only_run_in(cfg.work_dir):
         runner = build_runner(cfg)
+        if compiling or compiling == {}:
+            _compile(runner, {} if compiling is True else compiling)
         if not (cfg.get('resume') or is_restarted()):
             _forget_earlier_run(cfg.work_dir)
         runner.train()
@@ -93,6 +99,23 @@ def train(
             'has to hold a batch, train_dataloader.batch_size samples for each process'
         )
     return runner
+
+
+def _compile(runner: Runner, options: dict) -> None:
+    """Compile what is called with tensors alone, where Dynamo finds no reason to give up."""
+    model = runner.model
+    while is_model_wrapper(model):
+        model = model.module
+    parts = [part for name, part in model.named_children() if name in ('backbone', 'neck')]
+    if not parts or not hasattr(torch.nn.Module, 'compile'):
+        raise UserError(
+            f'compile={options or True!r} compiles model.backbone and model.neck by '
+            f'torch.nn.Module.compile; {type(model).__name__} has neither, or torch '
+            f'{torch.__version__} is too old; train without it'
+        )
+    for part in parts:
+        part.compile(**options)
+    runner.logger.info('backbone and neck are compiled; the first iterations are slow')
 
 
 @master_only

@@ -301,6 +301,12 @@ def test_a_checkpoint_may_fit_in_part_where_that_is_asked_for(toy_config, tmp_pa
         api(toy_config, allow_partial=True, **arguments)
 
 
+def test_a_model_without_a_backbone_is_not_compiled(toy_config):
+    message = refusal(toy_config, cfg_options={'compile': True})
+    assert 'compile=True compiles model.backbone and model.neck' in message
+    assert 'ToyModel has neither' in message
+
+
 def test_a_scaled_learning_rate_counts_accumulated_iterations(toy_config):
     options = {'optim_wrapper.accumulative_counts': 4, 'auto_scale_lr.base_batch_size': 2}
     runner = apis.train(toy_config, auto_scale_lr=True, cfg_options=options)

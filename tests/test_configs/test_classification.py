@@ -147,8 +147,10 @@ def test_the_learning_rate_falls_to_zero_with_every_iteration(name, lr, iteratio
     epoch = iterations // cfg.train_cfg.max_epochs
     assert epoch == -(-1281167 // cfg.auto_scale_lr.base_batch_size)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    (schedule,) = cfg.param_scheduler
     scheduler = PARAM_SCHEDULERS.build(
-        *cfg.param_scheduler, default_args=dict(optimizer=optimizer, epoch_length=epoch)
+        {'end': cfg.train_cfg.max_epochs, **schedule},  # as mmengine's Runner does
+        default_args=dict(optimizer=optimizer, epoch_length=epoch),
     )
     rates = np.empty(iterations)
     for index in range(iterations):

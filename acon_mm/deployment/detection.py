@@ -9,21 +9,23 @@ from torchvision.ops import nms
 
 from acon_mm.errors import UserError
 
-NAMES = ('boxes', 'labels')
+INPUTS = ('images', 'image_sizes', 'score_threshold')
+OUTPUTS = ('boxes', 'labels')
 
 
 class DetectorWithNMS(nn.Module):
     """Predict a fixed number of boxes for each image, those of mmdet's ``predict``.
 
     mmdet selects the boxes above the score threshold, whose number depends on the image. Here the
-    number is fixed, and what is below the threshold has the score -1 until the end.
+    number is fixed, and what is below the threshold has the score -1 until the end. The threshold
+    is an input, so that a comparison can have boxes in every image.
 
     Args:
         detector: A detector of mmdet with a ``RetinaHead``.
 
     Shape:
-        - Input: images ``(N, 3, H, W)``, float, and their heights and widths before padding
-          ``(N, 2)``, int64.
+        - Input: images ``(N, 3, H, W)``, float; their heights and widths before padding
+          ``(N, 2)``, int64; the score threshold ``(1,)``, float, at least 0.
         - Output: boxes ``(N, max_per_img, 5)``, float: left, top, right, bottom in pixels of the
           input, score; labels ``(N, max_per_img)``, int64. The scores fall; after the last box
           come boxes of zeros with the label -1.
@@ -50,18 +52,21 @@ class DetectorWithNMS(nn.Module):
             )
         self.detector = detector
         self.candidates = cfg.nms_pre
-        self.score_thr = cfg.score_thr
         self.iou_threshold = cfg.nms.iou_threshold
         self.min_size = cfg.get('min_bbox_size', -1)
         self.max_per_img = cfg.max_per_img
 
-    def forward(self, images: Tensor, image_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, image_sizes: Tensor, score_threshold: Tensor
+    ) -> tuple[Tensor, Tensor]:
         head = self.detector.bbox_head
         maps = self.detector(images, mode='tensor')
         priors = head.prior_generator.grid_priors(
             [scores.shape[-2:] for scores in maps[0]], images.dtype, images.device
         )
-        levels = [self._select(*level) for level in zip(*maps, priors, strict=True)]
+        levels = [
+            self._select(*level, score_threshold) for level in zip(*maps, priors, strict=True)
+        ]
         boxes, scores, labels = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
         if head.bbox_coder.clip_border:
             limits = image_sizes.flip(1).repeat(1, 2).unsqueeze(1).to(boxes.dtype)
@@ -72,21 +77,21 @@ class DetectorWithNMS(nn.Module):
         scores = self._suppress(boxes, scores, labels)
         scores, order = scores.topk(min(self.max_per_img, self.candidates * len(levels)))
         boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
-        is_box = scores > self.score_thr
+        is_box = scores > score_threshold
         found = torch.cat([boxes, scores.unsqueeze(-1)], -1) * is_box.unsqueeze(-1)
         return found, torch.where(is_box, labels.gather(1, order), -1)
 
     def _select(
-        self, score_map: Tensor, delta_map: Tensor, priors: Tensor
+        self, score_map: Tensor, delta_map: Tensor, priors: Tensor, threshold: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes, scores and labels of the candidates of one level, filled up with -1."""
         head = self.detector.bbox_head
         scores = score_map.permute(0, 2, 3, 1).flatten(1).sigmoid()
-        scores = torch.where(scores > self.score_thr, scores, -1.0)
+        scores = torch.where(scores > threshold, scores, -1.0)
         # A small map has fewer scores than candidates.
         filled = nn.functional.pad(scores, (0, self.candidates), value=-1.0)
         scores, index = filled.topk(self.candidates)
-        index = torch.where(scores > self.score_thr, index, 0)
+        index = torch.where(scores > threshold, index, 0)
         labels, anchors = index % head.cls_out_channels, index // head.cls_out_channels
         deltas = delta_map.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4))
         deltas = deltas.gather(1, anchors.unsqueeze(-1).expand(-1, -1, 4))

@@ -19,7 +19,7 @@ EXPORTERS = ('dynamo', 'torchscript')
 
 Function = Callable[..., list[Tensor]]
 
-_DYNAMIC = {'images': (0, 2, 3), 'image_sizes': (0,)}
+_DYNAMIC = {'images': (0, 2, 3), 'image_sizes': (0,), 'score_threshold': ()}
 _NAMES = {0: 'batch', 2: 'height', 3: 'width'}
 
 
@@ -72,7 +72,7 @@ def write(
 
 
 def _program(graph: Graph, inputs: tuple[Tensor, ...], is_dynamic: bool) -> ExportedProgram:
-    shapes = [{dim: Dim.DYNAMIC for dim in _DYNAMIC[name]} for name in graph.inputs]
+    shapes = [dict.fromkeys(_DYNAMIC[name], Dim.DYNAMIC) for name in graph.inputs]
     return torch.export.export(
         graph, inputs, dynamic_shapes=(tuple(shapes),) if is_dynamic else None
     )

@@ -17,13 +17,17 @@ class Graph(nn.Module):
     """A module to export, with the names of what it takes and gives.
 
     Attributes:
-        inputs: The names of the inputs: ``images``, and ``image_sizes`` for NMS.
+        inputs: The names of the inputs: ``images``, with NMS two more.
         outputs: The names of the outputs.
     """
 
-    def __init__(self, network: nn.Module, inputs: list[str], outputs: list[str]) -> None:
+    def __init__(
+        self, network: nn.Module, inputs: list[str], outputs: list[str], preprocessor: nn.Module
+    ) -> None:
         super().__init__()
         self.network = network
+        self.mean = getattr(preprocessor, 'mean', 0.0)
+        self.std = getattr(preprocessor, 'std', 1.0)
         self.inputs = inputs
         self.outputs = outputs
 
@@ -32,11 +36,18 @@ class Graph(nn.Module):
         return tuple(found) if len(found) > 1 else found[0]
 
     def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Return random inputs, the same ones for the same numbers, of preprocessed images."""
+        """Return preprocessed random pictures, the same ones for the same numbers.
+
+        They have coarse patches and noise: on noise alone all places of a detector's map are
+        alike, and rounding orders its boxes. A score threshold is 0.
+        """
         dice = torch.Generator().manual_seed(0)
-        images = torch.randn(batch, 3, height, width, generator=dice)
+        patches = torch.rand(batch, 3, height // 16 + 2, width // 16 + 2, generator=dice)
+        pictures = nn.functional.interpolate(patches, (height, width), mode='bilinear')
+        pictures = 0.75 * pictures + 0.25 * torch.rand(pictures.shape, generator=dice)
+        images = (255 * pictures - self.mean) / self.std
         sizes = torch.tensor([[height, width]]).repeat(batch, 1)
-        return (images, sizes)[: len(self.inputs)]
+        return (images, sizes, torch.zeros(1))[: len(self.inputs)]
 
 
 class _Raw(nn.Module):
@@ -84,11 +95,14 @@ def build_graph(model: BaseModel, scope: str, with_nms: bool = False) -> Graph:
     switch_activations_to_deploy(model)
     replace_adaptive_pools(model)
     if with_nms:
-        from .detection import NAMES, DetectorWithNMS  # needs mmdet
+        from .detection import INPUTS, OUTPUTS, DetectorWithNMS  # needs mmdet
 
-        return Graph(DetectorWithNMS(model), ['images', 'image_sizes'], list(NAMES)).eval()
-    network = _ClassMap(model) if scope == 'mmseg' else _Raw(model)
-    return Graph(network, ['images'], _output_names(network, scope)).eval()
+        network: nn.Module = DetectorWithNMS(model)
+        inputs, outputs = list(INPUTS), list(OUTPUTS)
+    else:
+        network = _ClassMap(model) if scope == 'mmseg' else _Raw(model)
+        inputs, outputs = ['images'], _output_names(network, scope)
+    return Graph(network, inputs, outputs, model.data_preprocessor).eval()
 
 
 @torch.no_grad()

@@ -23,7 +23,8 @@ def metadata_of(model: BaseModel) -> dict[str, str]:
         ``mean`` and ``std`` (one number a channel, in the order of the channels; null without
         normalisation), ``swap_channels`` (whether the network takes the channels in the other
         order than the test pipeline reads them, which is BGR for OpenCV), ``size_divisor``
-        (height and width are padded to a multiple of it) and ``classes``.
+        (height and width are padded to a multiple of it), ``classes``, and ``score_threshold``
+        (of a detector's ``test_cfg``, else null).
     """
     preprocessor = model.data_preprocessor
     constants = {
@@ -36,6 +37,7 @@ def metadata_of(model: BaseModel) -> dict[str, str]:
         **constants,
         'swap_channels': any(getattr(preprocessor, key, False) for key in SWAPS),
         'size_divisor': divisor,
+        'score_threshold': (model.cfg.model.get('test_cfg') or {}).get('score_thr'),
         'classes': list(model.dataset_meta.get('classes') or []),
     }
     texts = {key: json.dumps(value) for key, value in values.items()}

@@ -38,9 +38,10 @@ def replace_adaptive_pools(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):
                 size = child.output_size
-                pair = size if isinstance(size, tuple) else (size, size)
-                if None not in pair and pair != (1, 1):
-                    setattr(module, name, MatrixPool2d(pair))
+                rows, columns = size if isinstance(size, tuple) else (size, size)
+                # None keeps the size of the input.
+                if rows is not None and columns is not None and (rows, columns) != (1, 1):
+                    setattr(module, name, MatrixPool2d((rows, columns)))
 
 
 def _bins(x: Tensor, dim: int, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from acon_mm.errors import UserError
 
@@ -12,6 +13,10 @@ from .graphs import Graph
 
 TOLERANCE = 1e-4
 """The largest difference that is accepted, relative to the largest value of an output."""
+
+SAME_BOXES = 0.95
+"""The share of boxes that have to be the same: rounding decides which of two boxes with one score
+is kept, and whether their overlap is above the threshold of NMS."""
 
 Shape = tuple[int, int, int]
 
@@ -82,21 +87,13 @@ def _text(shape: Shape) -> str:
     return f'{shape[0]} images of {shape[1]}×{shape[2]}'
 
 
-def _box_difference(boxes: Tensor, labels: Tensor, boxes2: Tensor, labels2: Tensor) -> float:
-    """Compare boxes with the nearest of the same image and label; equal scores may swap places."""
-    largest = 0.0
-    scale = torch.cat([boxes2[..., :4].abs().amax().clamp(min=1).repeat(4), torch.ones(1)])
-    for ours, kinds, theirs, kinds2 in zip(boxes, labels, boxes2, labels2, strict=True):
-        a, b, kinds, kinds2 = (
-            ours[kinds >= 0],
-            theirs[kinds2 >= 0],
-            kinds[kinds >= 0],
-            kinds2[kinds2 >= 0],
-        )
-        if len(a) != len(b):
-            return float('inf')
-        if len(a):
-            apart = ((a[:, None] - b) / scale).abs().amax(-1)
-            apart[kinds[:, None] != kinds2] = float('inf')
-            largest = max(largest, float(apart.amin(0).max()), float(apart.amin(1).max()))
-    return largest
+def _box_difference(boxes: Tensor, labels: Tensor, expected: Tensor, classes: Tensor) -> float:
+    """Return how far :data:`SAME_BOXES` of all boxes are at most from one of image and class."""
+    scale = torch.cat([expected[..., :4].abs().amax().clamp(min=1).repeat(4), torch.ones(1)])
+    nearest = []
+    for image in range(len(boxes)):
+        ours, theirs = labels[image] >= 0, classes[image] >= 0
+        apart = ((boxes[image, ours, None] - expected[image, theirs]) / scale).abs().amax(-1)
+        apart[labels[image, ours, None] != classes[image, theirs]] = float('inf')
+        nearest += [pad(apart, (0, 1, 0, 1), value=float('inf')).amin(dim)[:-1] for dim in (0, 1)]
+    return float(torch.cat(nearest).quantile(SAME_BOXES, interpolation='higher'))

@@ -37,11 +37,11 @@ def relu_twin(cfg: Config) -> Config:
 def _with_relu(node: Any) -> tuple[Any, int]:
     if isinstance(node, dict) and node.get('type') in OWN_TYPES:
         return type(node)(type='ReLU'), 1
-    keys = node.keys() if isinstance(node, dict) else range(len(node))
     total = 0
-    for key in keys if isinstance(node, (dict, list)) else ():
-        node[key], count = _with_relu(node[key])
-        total += count
+    if isinstance(node, (dict, list)):
+        for key in list(node) if isinstance(node, dict) else range(len(node)):
+            node[key], count = _with_relu(node[key])
+            total += count
     return node, total
 
 

@@ -50,6 +50,11 @@ class DetectorWithNMS(nn.Module):
             raise UserError(
                 f"--with-nms needs test_cfg.nms=dict(type='nms', iou_threshold=...), not {cfg.nms}"
             )
+        if cfg.get('nms_pre', -1) < 1:
+            raise UserError(
+                f'--with-nms needs test_cfg.nms_pre, the boxes of a level that reach NMS, as a '
+                f'positive number, not {cfg.get("nms_pre")}; 1000 is usual'
+            )
         self.detector = detector
         self.candidates = cfg.nms_pre
         self.iou_threshold = cfg.nms.iou_threshold
@@ -65,7 +70,8 @@ class DetectorWithNMS(nn.Module):
             [scores.shape[-2:] for scores in maps[0]], images.dtype, images.device
         )
         levels = [
-            self._select(*level, score_threshold) for level in zip(*maps, priors, strict=True)
+            self._select(*level, score_threshold)
+            for level in zip(maps[0], maps[1], priors, strict=True)
         ]
         boxes, scores, labels = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
         if head.bbox_coder.clip_border:

@@ -102,7 +102,7 @@ def _layout_faults(content: dict, path: Path, is_test: bool) -> Iterator[Fault]:
                 yield Fault(f'{key} that are no dicts', where)
                 continue
             for name in wanted:
-                value = entry.get(name)
+                value: Any = entry.get(name)
                 if name not in entry:
                     yield Fault(f'{key} without {name}', where)
                 elif name in _ID_KEYS and not isinstance(value, (int, str)):

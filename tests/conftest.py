@@ -16,6 +16,15 @@ settings.register_profile('same', derandomize=True)
 settings.load_profile('same')
 
 
+sys.path.insert(0, str(ROOT / 'tests' / 'faults'))
+from table import WRITE_FLAG, Table  # noqa: E402
+
+
+def pytest_addoption(parser):
+    """Add the flag that writes the page of faults instead of comparing it."""
+    parser.addoption(WRITE_FLAG, action='store_true', help='write the rows of docs/faults.md')
+
+
 def pytest_runtest_setup(item):
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker('gpu') and not torch.cuda.is_available():
@@ -26,6 +35,23 @@ def pytest_runtest_setup(item):
 def repo_root() -> Path:
     """The folder of the checkout."""
     return ROOT
+
+
+@pytest.fixture(scope='module')
+def hold_row(request):
+    """Compare what was said about a fault with its row in a table of docs/faults.md."""
+    tables, written = {}, {}
+
+    def hold(title, name, said):
+        if request.config.getoption(WRITE_FLAG):
+            written.setdefault(title, {})[name] = said
+            return
+        table = tables.setdefault(title, Table(title))
+        assert table.rows.get(name) == said, f'pytest -n 0 {WRITE_FLAG} {request.path} writes it'
+
+    yield hold
+    for title, rows in written.items():
+        Table(title).write(rows)
 
 
 @pytest.fixture(autouse=True)

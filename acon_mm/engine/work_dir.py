@@ -5,12 +5,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from mmengine.dist import is_main_process
 
 from acon_mm.errors import UserError
 
 LOCK = '.acon_mm.lock'
+
+_held: set[IO] = set()
+
+
+def _leave_to_parent() -> None:
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+# A worker lives some seconds longer than a training that is killed, and would keep the lock.
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
@@ -40,4 +53,8 @@ def only_run_in(work_dir: str | os.PathLike) -> Iterator[None]:
             ) from error
         except OSError:  # not every file system of a cluster has locks
             pass
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)

@@ -9,8 +9,19 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from data import CLASSES, DATA_FAULTS, SCENE, again, box, city, classes, coco, listed, make_data
-from data import removed as remove
+from broken_data import (
+    CLASSES,
+    DATA_FAULTS,
+    SCENE,
+    again,
+    box,
+    city,
+    classes,
+    coco,
+    listed,
+    make_data,
+)
+from broken_data import removed as remove
 from mmengine.registry import DATASETS
 from table import WRITE_FLAG, Table, cell
 

@@ -18,7 +18,7 @@ struct AconBackward : AconOp {
   static constexpr bool kWrites = true, kFills = false;
 
   template <typename V>
-  static inline V apply(const V* in, const V* p, V* sums) {
+  ACON_MM_INLINE V apply(const V* in, const V* p, V* sums) {
     using T = typename V::value_type;
     const V g = in[0], x = in[1], z = p[2] * x;
     const Logistic<V> f(z);
@@ -43,7 +43,7 @@ struct AconForward : AconOp {
   static constexpr bool kWrites = true, kFills = false;
 
   template <typename V>
-  static inline V apply(const V* in, const V* p, V*) {
+  ACON_MM_INLINE V apply(const V* in, const V* p, V*) {
     return value(in[0], p);
   }
 };
@@ -105,8 +105,9 @@ void write_gradients(
   const auto one = [](int64_t) { return 1.0; };
   write(dp1, sums, one);
   write(dp2, sums + channels, one);
+  const Param<T> high = of<T>(p1), low = of<T>(p2);
   write(dbeta, sums + 2 * channels, [&](int64_t c) {
-    const double d = static_cast<double>(of<T>(p1).at(0, c)) - of<T>(p2).at(0, c);
+    const double d = static_cast<double>(high.at(0, c)) - low.at(0, c);
     return d * d;
   });
 }

@@ -35,7 +35,7 @@ struct Deviations {
   static inline void prepare(T*) {}
 
   template <typename V>
-  static inline V apply(const V* in, const V* p, V* sums) {
+  ACON_MM_INLINE V apply(const V* in, const V* p, V* sums) {
     const V d = in[0] - p[0];
     sums[0] = sums[0] + d;
     sums[1] = fmadd(d, d, sums[1]);
@@ -55,7 +55,7 @@ struct NormForward {
   }
 
   template <typename V>
-  static inline V apply(const V* in, const V* p, V*) {
+  ACON_MM_INLINE V apply(const V* in, const V* p, V*) {
     return Act::value(fmadd(in[0] - p[0], p[1], p[2]), p + 3);
   }
 };
@@ -73,7 +73,7 @@ struct NormBackward {
   }
 
   template <typename V>
-  static inline V apply(const V* in, const V* p, V* sums) {
+  ACON_MM_INLINE V apply(const V* in, const V* p, V* sums) {
     const V centred = in[1] - p[0];
     V gh;
     const V ga = Act::gradient(
@@ -93,7 +93,7 @@ struct NormFinish {
   static inline void prepare(T*) {}
 
   template <typename V>
-  static inline V apply(const V* in, const V* p, V*) {
+  ACON_MM_INLINE V apply(const V* in, const V* p, V*) {
     return in[0] + fmadd(p[2], in[1] - p[0], p[1]);
   }
 };
@@ -105,36 +105,51 @@ struct Moments {
 
 // Each piece takes its deviations from the mean of its head. Where that is one of k parts of the
 // piece, it lies at most sqrt(k) standard deviations from the mean of all: the squares lose four
-// bits, or six in small planes. Pieces are then joined by their means, in double.
+// bits, or six in planes of up to 64 elements, whose head is one. Pieces are then joined by their
+// means, in double.
+constexpr int64_t kOfOneElement = 64;
+
 template <typename scalar_t>
 Moments moments(const Plan& plan, const scalar_t* x) {
   using T = at::opmath_type<scalar_t>;
   const int64_t channels = plan.map.channels, slots = plan.groups * plan.parts;
   std::vector<double> partial(slots * 3 * channels);  // mean, squares and number of each piece
   plan.run(Lanes<scalar_t>::kSize, [&](const Piece& piece) {
-    c10::SmallVector<T, 4> buffer(3 * piece.channels);
+    // A division takes as long as a small plane.
+    const double count = piece.plane ? piece.inner : piece.elements_of_channel();
+    const double share = 1 / count;
+    double* to = partial.data() + (piece.group * plan.parts + piece.part) * 3 * channels +
+        piece.channel;
+    const auto keep = [&](int64_t c, double shift, double sum, double squares) {
+      to[c] = shift + sum * share;
+      to[channels + c] = squares - sum * sum * share;
+      to[2 * channels + c] = count;
+    };
+    if (piece.plane) {
+      const Sweep<Deviations, scalar_t> sweep{{x}, nullptr, {}};
+      T shift[1] = {static_cast<T>(x[piece.offset])}, sums[2];
+      if (piece.inner > kOfOneElement) {
+        const int64_t size = std::max<int64_t>(kOfOneElement, piece.inner / 16);
+        sweep.run_plane(piece.offset, size, shift, sums, 1);
+        shift[0] += sums[0] / size;
+      }
+      sweep.run_plane(piece.offset, piece.inner, shift, sums, 1);
+      keep(0, shift[0], sums[0], sums[1]);
+      return;
+    }
+    std::vector<T> buffer(3 * piece.channels);
     T *const shift = buffer.data(), *const sums = shift + piece.channels;
     Piece local = piece;  // whose parameters and sums are the buffer's
     local.group = local.channel = 0;
     const Sweep<Deviations, scalar_t> sweep{{x}, nullptr, {Param<T>{shift, 0}}};
     const Piece head = local.head();
-    if (head.plane && head.inner == 1) {
-      shift[0] = static_cast<T>(x[piece.offset]);
-    } else {
-      sweep.run(head, sums, piece.channels);
-      for (int64_t c = 0; c < piece.channels; ++c) {
-        shift[c] = sums[c] / head.elements_of_channel();
-      }
+    sweep.run(head, sums, piece.channels);
+    for (int64_t c = 0; c < piece.channels; ++c) {
+      shift[c] = sums[c] / head.elements_of_channel();
     }
     sweep.run(local, sums, piece.channels);
-    const double count = piece.elements_of_channel();
-    double* to = partial.data() + (piece.group * plan.parts + piece.part) * 3 * channels +
-        piece.channel;
     for (int64_t c = 0; c < piece.channels; ++c) {
-      const double sum = sums[c];
-      to[c] = shift[c] + sum / count;
-      to[channels + c] = sums[piece.channels + c] - sum * sum / count;
-      to[2 * channels + c] = count;
+      keep(c, shift[c], sums[c], sums[piece.channels + c]);
     }
   });
   Moments result{

@@ -17,7 +17,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
-#include <c10/util/SmallVector.h>
 
 #include <algorithm>
 #include <array>
@@ -74,12 +73,10 @@ struct Piece {
   int64_t elements_of_channel() const {
     return (rows * width() + tail) / channels;
   }
-  // A sixteenth of it or more, but one element of a plane that has few.
+  // A sixteenth of the rows, or more.
   Piece head() const {
     Piece first = *this;
-    if (plane) {
-      first.inner = inner <= 64 ? 1 : std::min(inner, std::max<int64_t>(256, inner / 16));
-    } else if (rows > 0) {
+    if (rows > 0) {
       first.rows = ceil_div(rows, 16);
       first.tail = 0;
     }
@@ -230,6 +227,10 @@ struct Sweep {
   static constexpr int kVecs = L::kVecs;
   static constexpr int kParams = Op::kParams, kSums = Op::kSums;
 
+  // Room for arrays, which cannot have the length 0.
+  static constexpr int kParamRoom = kParams > 0 ? kParams : 1;
+  static constexpr int kSumRoom = kSums > 0 ? kSums : 1;
+
   std::array<const scalar_t*, Op::kInputs> in;
   scalar_t* out;  // not used unless Op::kWrites
   std::array<Param<T>, kParams> params;
@@ -237,7 +238,9 @@ struct Sweep {
   // The sums of each channel go to sums[c], sums[stride + c] and so on.
   void run(const Piece& piece, T* sums, int64_t stride) const {
     if (piece.plane) {
-      run_plane(piece, sums, stride);
+      T raw[kParamRoom];
+      prepare(piece, 0, raw);
+      run_plane(piece.offset, piece.inner, raw, sums, stride);
     } else {
       run_rows(piece, sums, stride);
     }
@@ -252,45 +255,9 @@ struct Sweep {
     });
   }
 
- private:
-  // Room for arrays, which cannot have the length 0.
-  static constexpr int kParamRoom = kParams > 0 ? kParams : 1;
-  static constexpr int kSumRoom = kSums > 0 ? kSums : 1;
-
-  void prepare(const Piece& piece, int64_t c, T (&p)[kParamRoom]) const {
-    for (int k = 0; k < kParams; ++k) {
-      p[k] = params[k].at(piece.group, piece.channel + c);
-    }
-    Op::prepare(p);
-  }
-
-  // One vector of elements at `offset`, `count` of them. A call would put all sums into memory.
-  __attribute__((always_inline)) void step(
-      int64_t offset, int64_t count, const V (&p)[kVecs][kParamRoom],
-      V (&sums)[kVecs][kSumRoom]) const {
-    V v[Op::kInputs][kVecs], result[kVecs];
-    for (int i = 0; i < Op::kInputs; ++i) {
-      L::load(in[i] + offset, count, v[i]);
-    }
-    for (int k = 0; k < kVecs; ++k) {
-      if (Op::kFills && count < L::kSize) {
-        const int64_t lanes = std::clamp<int64_t>(count - k * L::kStep, 0, L::kStep);
-        v[0][k] = V::set(p[k][0], v[0][k], lanes);
-      }
-      V of_all[Op::kInputs];
-      for (int i = 0; i < Op::kInputs; ++i) {
-        of_all[i] = v[i][k];
-      }
-      result[k] = Op::apply(of_all, p[k], sums[k]);
-    }
-    if constexpr (Op::kWrites) {
-      L::store(out + offset, count, result);
-    }
-  }
-
-  void run_plane(const Piece& piece, T* to, int64_t stride) const {
-    T raw[kParamRoom];
-    prepare(piece, 0, raw);
+  // A plane or a part of it, of one channel with these parameters, which are prepared.
+  void run_plane(
+      int64_t offset, int64_t size, const T (&raw)[kParamRoom], T* to, int64_t stride) const {
     V p[kVecs][kParamRoom];
     V sums[kVecs][kSumRoom];
     for (int k = 0; k < kVecs; ++k) {
@@ -299,8 +266,8 @@ struct Sweep {
       }
       std::fill_n(sums[k], kSumRoom, V(0));
     }
-    const int64_t end = piece.offset + piece.inner;
-    int64_t i = piece.offset;
+    const int64_t end = offset + size;
+    int64_t i = offset;
     for (; i + L::kSize <= end; i += L::kSize) {
       step(i, L::kSize, p, sums);
     }
@@ -313,6 +280,38 @@ struct Sweep {
         sum = sum + sums[k][i];
       }
       to[i * stride] = sum_lanes(sum);
+    }
+  }
+
+ private:
+  void prepare(const Piece& piece, int64_t c, T (&p)[kParamRoom]) const {
+    for (int k = 0; k < kParams; ++k) {
+      p[k] = params[k].at(piece.group, piece.channel + c);
+    }
+    Op::prepare(p);
+  }
+
+  // One vector of elements at `offset`, `count` of them.
+  __attribute__((always_inline)) void step(
+      int64_t offset, int64_t count, const V (&p)[kVecs][kParamRoom],
+      V (&sums)[kVecs][kSumRoom]) const {
+    V v[Op::kInputs][kVecs], result[kVecs];
+    for (int i = 0; i < Op::kInputs; ++i) {
+      L::load(in[i] + offset, count, v[i]);
+    }
+    for (int k = 0; k < kVecs; ++k) {
+      if (Op::kFills && count < L::kSize) {
+        const int64_t lanes = std::clamp<int64_t>(count - k * L::kStep, 0, L::kStep);
+        v[0][k] = V::blendv(p[k][0], v[0][k], V::arange(0, 1) < V(static_cast<T>(lanes)));
+      }
+      V of_all[Op::kInputs];
+      for (int i = 0; i < Op::kInputs; ++i) {
+        of_all[i] = v[i][k];
+      }
+      result[k] = Op::apply(of_all, p[k], sums[k]);
+    }
+    if constexpr (Op::kWrites) {
+      L::store(out + offset, count, result);
     }
   }
 

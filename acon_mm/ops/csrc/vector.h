@@ -14,6 +14,9 @@
 #include <limits>
 #include <type_traits>
 
+// What loops over vectors call: a call would put all their sums into memory.
+#define ACON_MM_INLINE static inline __attribute__((always_inline))
+
 namespace acon_mm {
 namespace {
 
@@ -73,24 +76,24 @@ struct Lanes {
 };
 
 template <typename T>
-inline T sum_lanes(Vectorized<T> values) {
+ACON_MM_INLINE T sum_lanes(Vectorized<T> values) {
   return at::vec::vec_reduce_all<T>(
       [](Vectorized<T>& a, Vectorized<T>& b) { return a + b; }, values);
 }
 
 // One vector or the other, by the sign of z. (blendv of a comparison costs three operations more.)
 template <typename V>
-inline V by_sign(V z, V positive, V negative) {
+ACON_MM_INLINE V by_sign(V z, V positive, V negative) {
   return V::blendv(positive, negative, z < V(0));
 }
 #if defined(CPU_CAPABILITY_AVX512)
-inline Vectorized<float> by_sign(
+ACON_MM_INLINE Vectorized<float> by_sign(
     Vectorized<float> z, Vectorized<float> positive, Vectorized<float> negative) {
   return _mm512_mask_blend_ps(
       _mm512_movepi32_mask(_mm512_castps_si512(z)), positive, negative);
 }
 #elif defined(CPU_CAPABILITY_AVX2)
-inline Vectorized<float> by_sign(
+ACON_MM_INLINE Vectorized<float> by_sign(
     Vectorized<float> z, Vectorized<float> positive, Vectorized<float> negative) {
   return _mm256_blendv_ps(positive, negative, z);
 }
@@ -110,7 +113,7 @@ inline Vectorized<double> exp_nonpositive(Vectorized<double> a) {
 }
 
 // Written out because a call of Sleef's makes the loops spill all their registers.
-inline Vectorized<float> exp_nonpositive(Vectorized<float> a) {
+ACON_MM_INLINE Vectorized<float> exp_nonpositive(Vectorized<float> a) {
   using V = Vectorized<float>;
   // In a float of this size the last bits of the mantissa are an integer: n + 127, where n is
   // a / ln 2, rounded. Shifted they are the float 2^n; at -88, n is -127, and the float is 0.
@@ -133,7 +136,7 @@ inline Vectorized<float> exp_nonpositive(Vectorized<float> a) {
 
 // 1 / a for a from 1 to 2, to about one unit in the last place.
 template <typename V>
-inline V reciprocal(V a) {
+ACON_MM_INLINE V reciprocal(V a) {
 #if defined(CPU_CAPABILITY_AVX512)
   // A division takes longer than all of the exponential.
   if constexpr (std::is_same_v<V, Vectorized<float>>) {
@@ -150,7 +153,7 @@ struct Logistic {
   V r;   // sigmoid(|z|)
   V er;  // sigmoid(-|z|) = 1 - r without cancellation
 
-  explicit inline Logistic(V z) {
+  explicit __attribute__((always_inline)) Logistic(V z) {
     a = clamp_exponent(z | V(-0.0));
     const V e = exp_nonpositive(a);
     r = reciprocal(V(1) + e);
@@ -172,7 +175,7 @@ struct AconOp {
   }
 
   template <typename V>
-  static inline V value(V y, const V* p) {
+  ACON_MM_INLINE V value(V y, const V* p) {
     const V z = p[2] * y;
     const Logistic<V> f(z);
     return y * fmadd(p[0], by_sign(z, f.r, f.er), p[1]);
@@ -180,7 +183,7 @@ struct AconOp {
 
   // Returns g times the derivative at y = k (x - m) + q, sets gh and adds to the sums.
   template <typename V>
-  static inline V gradient(V g, V centred, V y, const V* p, V& gh, V* sums) {
+  ACON_MM_INLINE V gradient(V g, V centred, V y, const V* p, V& gh, V* sums) {
     const V z = p[2] * y;
     const Logistic<V> f(z);
     const V t = f.er * f.r;
@@ -201,12 +204,12 @@ struct ReluOp {
   static inline void prepare(T*) {}
 
   template <typename V>
-  static inline V value(V y, const V*) {
+  ACON_MM_INLINE V value(V y, const V*) {
     return at::vec::maximum(y, V(0));
   }
 
   template <typename V>
-  static inline V gradient(V g, V, V y, const V*, V& gh, V*) {
+  ACON_MM_INLINE V gradient(V g, V, V y, const V*, V& gh, V*) {
     return gh = V::blendv(g, V(0), y <= V(0));
   }
 };

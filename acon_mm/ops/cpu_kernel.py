@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .broadcast import like
-
-INTERFACE = 7
+INTERFACE = 8
 """What the modules offer and take, by a number that is theirs too, in ``csrc/module.h``. Whoever
 changes a function in there raises both, so that modules of an older checkout are not called."""
 
@@ -75,7 +73,7 @@ def forward(x: Tensor, p1: Tensor | float, p2: Tensor | float, beta: Tensor | fl
         A tensor of the shape, dtype and, where it is contiguous or channels_last, of the memory
         format of ``x``.
     """
-    return _module.forward(x, *map(_dense, (p1, p2, beta)))
+    return _module.forward(x, p1, p2, beta)
 
 
 def backward(
@@ -98,11 +96,7 @@ def backward(
         beta: See there.
         needed: What other kernels leave out; one pass gives all of them here.
     """
-    return _module.backward(g, x, *map(_dense, (p1, p2, beta)))
-
-
-def _dense(param: Any) -> Any:
-    return param.resolve_neg().contiguous() if isinstance(param, Tensor) else param
+    return _module.backward(g, x, p1, p2, beta)
 
 
 def can_compute(x: Tensor, kind: str) -> bool:
@@ -117,20 +111,16 @@ def norm_act_forward(x: Tensor, norm: Any, act: Any) -> list[Tensor]:
         The value and what :func:`norm_act_backward` needs besides: first the mean and 1 / std
         that the norm used, of shape ``(2, C)``, in float64.
     """
-    of_norm = [_dense(t) for t in norm[:4]] if norm else []
-    layers: list[Tensor] = []
-    for layer in act.layers:
-        layers += (layer.weight.flatten(1), *map(_dense, layer[1:6]))
-    momenta, eps = (
-        zip(*(layer[6:8] for layer in act.layers), strict=True) if act.layers else ((0, 0),) * 2
-    )
+    layers = [t for layer in act.layers for t in layer[:6]]
+    momenta = [layer.momentum for layer in act.layers] or (0, 0)
+    eps = [layer.eps for layer in act.layers] or (0, 0)
     of_batch = (norm.use_batch_stats, norm.momentum, norm.eps) if norm else (False, 0, 0)
     return _module.norm_act_forward(
         x,
-        of_norm,
+        norm[:4] if norm else (),
         *of_batch,
         KINDS.index(act.kind),
-        [*map(_dense, act.params)],
+        act.params,
         layers,
         act.use_batch_stats,
         momenta,
@@ -168,24 +158,17 @@ def norm_act_backward(
     Returns:
         The gradients, in the shapes and dtypes of what they belong to; None for a number.
     """
-    x, *rest = args
-    of_norm = [_dense(t) for t in rest[:2]] if norm else []
-    params, layers = rest[2 : 2 + len(act.params)], rest[2 + len(act.params) :]
-    weights: list[Tensor] = []
-    for i in range(0, len(layers), 4):
-        weights += (layers[i].flatten(1), _dense(layers[i + 2]))
-    found = _module.norm_act_backward(
+    end = 3 + len(act.params)
+    return _module.norm_act_backward(
         g,
-        x,
-        of_norm,
+        args[0],
+        args[1:3] if norm else (),
         bool(norm and norm.use_batch_stats),
         KINDS.index(act.kind),
-        [*map(_dense, params)],
-        weights,
+        args[3:end],
+        args[end:],
         kept,
         act.use_batch_stats,
         with_dx,
         [part and part.exchange and part.exchange.average for part in (norm, *act.layers)],
     )
-    of_rest = zip(found[3:], rest[2:], strict=True)
-    return [*found[:3], *(like(g, p) if isinstance(p, Tensor) else None for g, p in of_rest)]

@@ -131,8 +131,9 @@ def can_compute_norm_act(x: Tensor, norm: Norm | None, act: Activation) -> bool:
         return False
     of_channels = [t for t in (*(norm or ())[:4], *act.params) if isinstance(t, Tensor)]
     of_layers = [t for layer in act.layers for t in layer[:6]]
-    return all(t.shape == x.shape[1:2] for t in of_channels) and all(
-        t.dtype == compute_dtype(x) and t.device == x.device and type(t) in _PLAIN
+    shape, dtype = x.shape[1:2], compute_dtype(x)
+    return all(t.shape == shape for t in of_channels) and all(
+        t.dtype == dtype and t.device == x.device and type(t) in _PLAIN
         for t in (*of_channels, *of_layers)
     )
 

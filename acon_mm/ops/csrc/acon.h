@@ -54,8 +54,10 @@ bool per_sample(const Parameter& beta) {
 }
 
 Tensor forward(
-    const Tensor& input, const Parameter& p1, const Parameter& p2, const Parameter& beta) {
+    const Tensor& input, const Parameter& of_p1, const Parameter& of_p2,
+    const Parameter& of_beta) {
   const Tensor x = dense(input);
+  const Parameter p1 = plain(of_p1), p2 = plain(of_p2), beta = plain(of_beta);
   const Tensor y = at::empty_like(x);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, x.scalar_type(), "acon_mm::acon forward", [&] {
@@ -114,9 +116,10 @@ void write_gradients(
 
 // The gradients of x, p1, p2 and beta; that of a number is not defined.
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
-    const Tensor& grad, const Tensor& input, const Parameter& p1, const Parameter& p2,
-    const Parameter& beta) {
+    const Tensor& grad, const Tensor& input, const Parameter& of_p1, const Parameter& of_p2,
+    const Parameter& of_beta) {
   const Tensor x = dense(input), g = like(grad, x), dx = at::empty_like(x);
+  const Parameter p1 = plain(of_p1), p2 = plain(of_p2), beta = plain(of_beta);
   const Tensor dp1 = like_parameter(p1), dp2 = like_parameter(p2), dbeta = like_parameter(beta);
   const Plan plan(Map(x), per_sample(beta));
   AT_DISPATCH_FLOATING_TYPES_AND2(

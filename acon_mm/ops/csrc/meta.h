@@ -217,7 +217,7 @@ Tensors switching_forward(
   Tensor x = mean;
   AT_DISPATCH_FLOATING_TYPES(mean.scalar_type(), "acon_mm::switching forward", [&] {
     const auto apply = [&](const Layer& layer, const NormMode& mode) {
-      const Tensor u = at::addmm(layer.bias, x, layer.weight.t());
+      const Tensor u = at::addmm(layer.bias, x, layer.weight.flatten(1).t());
       Tensor normal = at::empty_like(u), out = at::empty_like(u);
       Tensor scale = at::empty_like(layer.norm_weight);
       normalise<scalar_t>(u, layer, mode, normal, scale, out);
@@ -232,12 +232,19 @@ Tensors switching_forward(
   return saved;
 }
 
-// Returns the gradients of the mean and, for both layers, of weight, bias and the norm's weight
-// and bias.
+// The gradient of a weight, (C', C, 1, 1), in its shape and strides, as DDP wants it.
+Tensor of_weight(const Tensor& g, const Tensor& weight) {
+  return weight.flatten(1).is_contiguous() ? g.as_strided(weight.sizes(), weight.strides())
+                                           : at::empty_like(weight).copy_(g.view(weight.sizes()));
+}
+
+// `layers` holds, for both layers, weight, bias, and the norm's weight and bias. Returns the
+// gradients of the mean and of all of them.
 Tensors switching_backward(
-    const Tensor& grad, const Tensor& mean, const Tensors& weights, const Tensors& saved,
+    const Tensor& grad, const Tensor& mean, const Tensors& layers, const Tensors& saved,
     bool use_batch_stats, const std::vector<Exchange>& averages) {
-  const Tensor &w1 = weights[0], &norm1 = weights[1], &w2 = weights[2], &norm2 = weights[3];
+  const Tensor w1 = layers[0].flatten(1), norm1 = plain(layers[2]);
+  const Tensor w2 = layers[4].flatten(1), norm2 = plain(layers[6]);
   const Tensor &beta = saved[0], &normal1 = saved[1], &scale1 = saved[2], &hidden = saved[3];
   const Tensor &normal2 = saved[4], &scale2 = saved[5];
   Tensors result;
@@ -258,9 +265,15 @@ Tensors switching_backward(
         normalise_backward<scalar_t>(
             g1, norm1, normal1, scale1, use_batch_stats, averages[1]);
     result = {
-        at::mm(g1, w1),     at::mm(g1.t(), mean), g1.sum(0),
-        of_norm1.first,     of_norm1.second,      at::mm(g2.t(), hidden),
-        g2.sum(0),    of_norm2.first,       of_norm2.second};
+        at::mm(g1, w1),
+        of_weight(at::mm(g1.t(), mean), layers[0]),
+        g1.sum(0),
+        of_norm1.first,
+        of_norm1.second,
+        of_weight(at::mm(g2.t(), hidden), layers[4]),
+        g2.sum(0),
+        of_norm2.first,
+        of_norm2.second};
   });
   return result;
 }

@@ -12,7 +12,7 @@
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("torch_version") = TORCH_VERSION;
-  m.attr("interface") = 7;  // see cpu_kernel.py
+  m.attr("interface") = 8;  // see cpu_kernel.py
   m.def("forward", &acon_mm::forward, py::call_guard<py::gil_scoped_release>());
   m.def("backward", &acon_mm::backward, py::call_guard<py::gil_scoped_release>());
   m.def("norm_act_forward", &acon_mm::norm_act_forward, py::call_guard<py::gil_scoped_release>());

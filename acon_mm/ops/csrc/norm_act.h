@@ -18,10 +18,19 @@
 
 #include <optional>
 
+
 namespace acon_mm {
 namespace {
 
 using OptTensors = std::vector<std::optional<Tensor>>;
+
+Tensors plain(const OptTensors& all) {
+  Tensors result;
+  for (const std::optional<Tensor>& one : all) {
+    result.push_back(plain(one.value_or(Tensor())));
+  }
+  return result;
+}
 
 // What follows the norm: a plain ReLU, ACON with a given beta, and Meta-ACON in two manners.
 enum Kind : int64_t { kRelu, kAcon, kChannelWise, kLayerWise };
@@ -180,11 +189,11 @@ Moments moments(const Plan& plan, const scalar_t* x) {
 }
 
 template <typename T>
-std::vector<double> values_or(const std::optional<Tensor>& tensor, int64_t size, double value) {
-  if (!tensor) {
+std::vector<double> values_or(const Tensor& tensor, int64_t size, double value) {
+  if (!tensor.defined()) {
     return std::vector<double>(size, value);
   }
-  const T* from = tensor->const_data_ptr<T>();
+  const T* from = tensor.const_data_ptr<T>();
   return std::vector<double>(from, from + size);
 }
 
@@ -196,9 +205,9 @@ struct Affine {
   const double *mean, *inverse;
   std::vector<T> m, k, q;
 
-  Affine(const OptTensors& norm, const Tensor& stats)
-      : weight(values_or<T>(norm.empty() ? std::nullopt : norm[0], stats.size(1), 1)),
-        bias(values_or<T>(norm.empty() ? std::nullopt : norm[1], stats.size(1), 0)),
+  Affine(const Tensors& norm, const Tensor& stats)
+      : weight(values_or<T>(norm.empty() ? Tensor() : norm[0], stats.size(1), 1)),
+        bias(values_or<T>(norm.empty() ? Tensor() : norm[1], stats.size(1), 0)),
         mean(stats.const_data_ptr<double>()),
         inverse(mean + stats.size(1)),
         m(mean, mean + stats.size(1)),
@@ -239,10 +248,9 @@ void with_activation(
 // Writes mean and 1 / sqrt(variance + eps), which the norm uses.
 template <typename T>
 void statistics(
-    const OptTensors& norm, const NormMode& mode, const Moments& found, double count, double* to,
+    const Tensors& norm, const NormMode& mode, const Moments& found, double count, double* to,
     int64_t channels) {
   Statistics stats(channels, count);
-  const auto running = [&](int i) { return norm[i].value_or(Tensor()); };
   if (norm.empty()) {
     stats.var.assign(channels, 1.0);
   } else if (mode.use_batch_stats) {
@@ -250,9 +258,9 @@ void statistics(
     for (int64_t c = 0; c < channels; ++c) {
       stats.var[c] = found.squares[c] / count;
     }
-    stats.follow<T>(running(2), running(3), mode);
+    stats.follow<T>(norm[2], norm[3], mode);
   } else {
-    stats.read<T>(running(2), running(3));
+    stats.read<T>(norm[2], norm[3]);
   }
   for (int64_t c = 0; c < channels; ++c) {
     to[c] = stats.mean[c];
@@ -265,12 +273,15 @@ void statistics(
 // norm_act_backward() needs besides: the statistics and, of Meta-ACON, the mean of each plane as
 // normalised and of y, beta, and what the layers save.
 Tensors norm_act_forward(
-    const Tensor& input, const OptTensors& norm, bool batch, double momentum, double eps,
-    int64_t kind, std::vector<Parameter> act, const Tensors& layers, bool act_batch,
+    const Tensor& input, const OptTensors& of_norm, bool batch, double momentum, double eps,
+    int64_t kind, std::vector<Parameter> act, Tensors layers, bool act_batch,
     std::pair<double, double> act_momentum, std::pair<double, double> act_eps,
     const std::vector<Exchange>& joins) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input);
+  const Tensors norm = plain(of_norm);
+  make_plain(act);
+  make_plain(layers);
   const bool meta = kind >= kChannelWise;
   const Plan plan(Map(x), meta);
   const int64_t channels = plan.map.channels;
@@ -321,17 +332,19 @@ Tensors norm_act_forward(
   return result;
 }
 
-// `norm` is weight and bias, or empty; `act` is as there; `weights` are those that
-// switching_backward() takes; `saved` is what norm_act_forward() returned besides the value.
+// `norm` is weight and bias, or empty; `act` is as there; `layers` are as switching_backward() takes
+// them; `saved` is what norm_act_forward() returned besides the value.
 // Returns the gradients of x (undefined unless `with_dx`), of weight and bias, and of p1, p2 and
 // beta or the layers.
 Tensors norm_act_backward(
-    const Tensor& grad, const Tensor& input, const OptTensors& norm, bool batch, int64_t kind,
-    std::vector<Parameter> act, const Tensors& weights, const Tensors& saved, bool act_batch,
+    const Tensor& grad, const Tensor& input, const OptTensors& of_norm, bool batch, int64_t kind,
+    std::vector<Parameter> act, const Tensors& layers, const Tensors& saved, bool act_batch,
     bool with_dx,
     const std::vector<Exchange>& exchanges) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const Tensor x = dense(input), g = like(grad, x);
+  const Tensors norm = plain(of_norm);
+  make_plain(act);
   const bool meta = kind >= kChannelWise;
   const Plan plan(Map(x), meta);
   const int64_t channels = plan.map.channels, samples = plan.map.samples;
@@ -376,7 +389,7 @@ Tensors norm_act_backward(
           Tensor dm;  // the gradient of the mean of y over a plane
           if (kind == kChannelWise) {
             const Tensors found = switching_backward(
-                result[5], saved[2], weights,
+                result[5], saved[2], layers,
                 {saved.begin() + 3, saved.end()}, act_batch, exchanges);
             dm = found[0];
             result.pop_back();

@@ -191,6 +191,23 @@ struct Plan {
 // A parameter of ACON: of shape (C,) or, for each sample, (N, C), or a number for all channels.
 using Parameter = std::variant<Tensor, double>;
 
+// What passes read: a dense tensor, or a number.
+Tensor plain(const Tensor& tensor) {
+  return tensor.defined() ? tensor.resolve_neg().contiguous() : tensor;
+}
+
+Parameter plain(const Parameter& p) {
+  const Tensor* tensor = std::get_if<Tensor>(&p);
+  return tensor ? Parameter(plain(*tensor)) : p;
+}
+
+template <typename T>
+void make_plain(std::vector<T>& all) {
+  for (T& one : all) {
+    one = plain(one);
+  }
+}
+
 Tensor like_parameter(const Parameter& p) {
   const Tensor* tensor = std::get_if<Tensor>(&p);
   return tensor ? at::empty_like(*tensor) : Tensor();

@@ -12,7 +12,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/misc'))
 import chaos
 
 KILLS = 3  # of each kind: more than 20 in all
-QUICK = [name for name, kind in chaos.KINDS.items() if kind.processes == 1 and not kind.workers]
+KINDS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (kind.processes > 1))
+    for name, kind in chaos.KINDS.items()
+]
 
 
 @pytest.fixture

@@ -26,13 +26,7 @@ def memory():
         yield Path(folder)
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in chaos.KINDS
-    ],
-)
+@pytest.mark.parametrize('name', KINDS)
 def test_killed_at_random_instants_it_ends_the_same(memory, name):
     tally = chaos.kill_often(chaos.KINDS[name], KILLS, memory, random.Random(name))
     assert tally.kills >= KILLS

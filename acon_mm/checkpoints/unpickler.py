@@ -33,6 +33,7 @@ _OPERATIONS = (
     *('EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3', 'EMPTY_LIST', 'APPEND', 'APPENDS'),
     *('EMPTY_DICT', 'SETITEM', 'SETITEMS'),
 )
+_ZIP_START = b'PK\x03\x04'
 _DICTS = (dict, OrderedDict, Counter)
 _CHECKING = (
     pickled_numpy.PickledArray,
@@ -339,7 +340,7 @@ def load(
     restore = _restore_by(map_location)
     length = file.seek(0, 2)
     file.seek(0)
-    is_zip = file.read(4) == b'PK\x03\x04'
+    is_zip = file.read(4) == _ZIP_START
     file.seek(0)
     read = _load_archive if is_zip else _load_old_format
     return read(file, length, restore, (allowed or {}, own or {}))
@@ -372,15 +373,41 @@ def _read_storage(file: IO[bytes], num_bytes: int) -> torch.UntypedStorage:
     return content.untyped_storage()
 
 
+def check_archive(file: IO[bytes]) -> None:
+    """Check that an archive of :func:`torch.save` is whole and no larger than it is on the disk.
+
+    Args:
+        file: A binary file that can be searched; of another format it passes. It is left at its
+            start.
+
+    Raises:
+        RuntimeError: If it is a TorchScript archive.
+        ValueError: If a record is compressed, larger than the file or damaged.
+    """
+    length = file.seek(0, 2)
+    file.seek(0)
+    if file.read(4) == _ZIP_START:
+        with zipfile.ZipFile(file) as archive:
+            _checked_records(archive, length)
+            if damaged := archive.testzip():
+                raise ValueError(f'the record {damaged} is damaged')
+    file.seek(0)
+
+
+def _checked_records(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile.ZipInfo]:
+    records = {info.filename.partition('/')[2]: info for info in archive.infolist()}
+    if 'constants.pkl' in records:
+        raise RuntimeError('TorchScript archives hold programs and are not read')
+    for info in records.values():
+        # What is not compressed cannot be larger than the file.
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
+            raise ValueError(f'the record {info.filename} is compressed or too large')
+    return records
+
+
 def _load_archive(file: IO[bytes], length: int, restore: Restore, allowed: Allowed) -> Any:
     with zipfile.ZipFile(file) as archive:
-        records = {info.filename.partition('/')[2]: info for info in archive.infolist()}
-        if 'constants.pkl' in records:
-            raise RuntimeError('TorchScript archives hold programs and are not read')
-        for info in records.values():
-            # What is not compressed cannot be larger than the file.
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
-                raise ValueError(f'the record {info.filename} is compressed or too large')
+        records = _checked_records(archive, length)
         if 'byteorder' in records and archive.read(records['byteorder']) != sys.byteorder.encode():
             raise ValueError('it was written on a machine of another byte order')
         read: dict[tuple[str, str], torch.UntypedStorage] = {}

@@ -45,6 +45,7 @@ _UNREADABLE = (
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,
     OSError,
     OverflowError,
     RuntimeError,
@@ -100,7 +101,7 @@ def load_tensors(file: str | os.PathLike | IO[bytes], map_location: Any = None) 
         with open(file, 'rb') as opened:
             return load_tensors(opened, map_location)
     if _TORCH_TAKES_NAMES:
-        unpickler.check_archive(file)  # torch allocates what a record claims to hold
+        unpickler.check_before_torch(file)
         with _known_to_torch():
             return torch.load(file, map_location=map_location, weights_only=True)
     own = dict(_own)

@@ -11,11 +11,13 @@ arguments. Only a dict, a list, an array and the like can be filled, only by wha
 """
 
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import IO, Any, ClassVar, NamedTuple
 
 import torch
@@ -373,25 +375,39 @@ def _read_storage(file: IO[bytes], num_bytes: int) -> torch.UntypedStorage:
     return content.untyped_storage()
 
 
-def check_archive(file: IO[bytes]) -> None:
-    """Check that an archive of :func:`torch.save` is whole and no larger than it is on the disk.
+def check_before_torch(file: IO[bytes]) -> None:
+    """Check what torch's own reader believes: that a file is whole and takes no more memory.
 
     Args:
-        file: A binary file that can be searched; of another format it passes. It is left at its
-            start.
+        file: A binary file that can be searched. It is left at its start.
 
     Raises:
+        pickle.UnpicklingError: If a pickle names ``bytearray``, which makes one of any length.
         RuntimeError: If it is a TorchScript archive.
-        ValueError: If a record is compressed, larger than the file or damaged.
+        ValueError: If a record of an archive is compressed, larger than the file or damaged.
     """
     length = file.seek(0, 2)
     file.seek(0)
     if file.read(4) == _ZIP_START:
         with zipfile.ZipFile(file) as archive:
-            _checked_records(archive, length)
+            records = _checked_records(archive, length)
             if damaged := archive.testzip():
                 raise ValueError(f'the record {damaged} is damaged')
+            with archive.open(records['data.pkl']) as content:
+                _refuse_bytearrays(content)
+    else:
+        file.seek(0)
+        # Three pickles about the format come before that of the content.
+        with suppress(MemoryError, ValueError):  # torch says what is wrong
+            for _ in range(4):
+                _refuse_bytearrays(file)
     file.seek(0)
+
+
+def _refuse_bytearrays(content: IO[bytes]) -> None:
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name == 'GLOBAL' and argument.endswith(' bytearray'):
+            raise _refuse('builtins.bytearray')
 
 
 def _checked_records(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile.ZipInfo]:

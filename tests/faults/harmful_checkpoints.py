@@ -104,7 +104,7 @@ def pickles():
         'REDUCE functools.partial': call('functools.partial', b'cposix\nsystem\n', text(SHELL))
         + b')R',
         'REDUCE map': call('builtins.map', b'cposix\nsystem\n', b'(' + text(SHELL) + b'l'),
-        'REDUCE timeit': call('timeit.timeit', text(CODE)),
+        'REDUCE profile': call('profile.run', text(CODE)),
         'REDUCE torch.load': call('torch.load', text('other.pth')),
         'REDUCE torch.hub': call('torch.hub.load_state_dict_from_url', text('file:other.pth')),
         'REDUCE pickle.loads': call('pickle.loads', second),
@@ -169,7 +169,9 @@ def other_formats():
             out.addfile(info, io.BytesIO(content))
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), script)
     with zipfile.ZipFile(programs, 'w') as out:
-        out.writestr('archive/constants.pkl', b'\x80\x02' + call('posix.system', text(SHELL)) + b'.')
+        out.writestr(
+            'archive/constants.pkl', b'\x80\x02' + call('posix.system', text(SHELL)) + b'.'
+        )
         out.writestr('archive/data.pkl', b'\x80\x02' + call('posix.system', text(SHELL)) + b'.')
         out.writestr('archive/version', b'3\n')
     return {
@@ -194,7 +196,9 @@ def other_formats():
         'safetensors with offsets outside': safetensors(
             {'a': {**float32, 'data_offsets': [0, 2**40], 'shape': [2**38]}}
         ),
-        'safetensors with a shape that does not fit': safetensors({'a': {**float32, 'shape': [9]}}),
+        'safetensors with a shape that does not fit': safetensors(
+            {'a': {**float32, 'shape': [9]}}
+        ),
         'safetensors cut short': safetensors({'a': float32}, bytes(3)),
     }
 
@@ -235,6 +239,9 @@ def damaged():
     files['a text that claims 4 GiB'] = archive(text_bomb)
     files['bytes that claim 2**62'] = archive(b'\x80\x04\x8e' + struct.pack('<Q', 2**62) + b'a.')
     files['a bytearray of 4 GiB'] = with_payload(call('builtins.bytearray', number(gibibytes)))
+    files['a bytearray of 4 GiB in an old file'] = _old_format(
+        call('builtins.bytearray', number(gibibytes)) + b'.'
+    )
     files['lists inside lists'] = archive(b'\x80\x02' + b']' * 10**5 + b'a' * (10**5 - 1) + b'.')
     files['a number of a million digits'] = with_payload(b'\x8b' + struct.pack('<i', -1))
     claims = tensor(size=(huge,), storage_size=huge)
@@ -318,7 +325,9 @@ def corpus():
     files['pickle: protocol 5'] = archive(pickle.dumps({'state_dict': _System()}, 5))
     old = {'state_dict': {'a': torch.ones(1)}, 'x': _System()}
     files['pickle: old format'] = saved(old, _use_new_zipfile_serialization=False)
-    array = call('numpy.core.multiarray._reconstruct', b'cnumpy\nndarray\n', b'K\x00\x85', b'C\x01b')
+    array = call(
+        'numpy.core.multiarray._reconstruct', b'cnumpy\nndarray\n', b'K\x00\x85', b'C\x01b'
+    )
     files['an array of objects'] = with_payload(
         array + b'(K\x01K\x01\x85' + call('numpy.dtype', text('O8'), b'\x89', b'\x88')
         + b'\x89' + b']' + calls['REDUCE posix.system'] + b'atb'

@@ -131,7 +131,7 @@ def pickles():
         'EXT1': b'\x82\x01' + text(SHELL) + b'\x85R',
         'EXT2': b'\x83\x01\x00' + text(SHELL) + b'\x85R',
         'EXT4': b'\x84\x01\x00\x00\x00' + text(SHELL) + b'\x85R',
-        'a persistent function': b'(' + text('module') + b'cposix\nsystem\n' + text('a') * 2 + b'tQ',
+        'a persistent function': b'(' + text('module') + b'cposix\nsystem\n' + text('a') + b'tQ',
         'a persistent text': b'Pstorage\n',
         'a persistent call': system + b'Q',
         'GLOBAL after a pickle of its own': b'.\x80\x02' + system,

@@ -406,7 +406,7 @@ def check_before_torch(file: IO[bytes]) -> None:
 
 def _refuse_bytearrays(content: IO[bytes]) -> None:
     for operation, argument, _ in pickletools.genops(content):
-        if operation.name == 'GLOBAL' and argument.endswith(' bytearray'):
+        if operation.name == 'GLOBAL' and str(argument).endswith(' bytearray'):
             raise _refuse('builtins.bytearray')
 
 

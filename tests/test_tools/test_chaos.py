@@ -13,7 +13,7 @@ import chaos
 
 KILLS = 3  # of each kind: more than 20 in all
 KINDS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (kind.processes > 1))
+    pytest.param(name, marks=[pytest.mark.slow] * (kind.processes + kind.workers > 1))
     for name, kind in chaos.KINDS.items()
 ]
 

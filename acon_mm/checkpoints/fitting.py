@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from acon_mm.errors import PretrainedMismatchError
 from acon_mm.registry import type_name
 
+from .state_dict import state_dict_of
+
 _SHOWN = 3
 
 
@@ -51,6 +53,7 @@ def check_pretrained(backbone: BaseModule, activation: type[nn.Module]) -> None:
 def _backbone_state(backbone: nn.Module, path: str, prefix: str | None) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint that mmengine would load, by their names in it."""
     content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    state_dict_of(content, path)  # refuses what holds none
     state = content.get('state_dict', content)
     if prefix is not None:
         start = prefix if prefix.endswith('.') else f'{prefix}.'

@@ -45,6 +45,7 @@ _UNREADABLE = (
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,
     OSError,
     OverflowError,
     RuntimeError,
@@ -96,16 +97,17 @@ def load_tensors(file: str | os.PathLike | IO[bytes], map_location: Any = None) 
     Raises:
         Exception: What the reader raises, for :func:`read_safely`.
     """
+    if isinstance(file, str | os.PathLike):
+        with open(file, 'rb') as opened:
+            return load_tensors(opened, map_location)
     if _TORCH_TAKES_NAMES:
+        unpickler.check_before_torch(file)
         with _known_to_torch():
             return torch.load(file, map_location=map_location, weights_only=True)
     own = dict(_own)
     if hasattr(torch.serialization, 'get_safe_globals'):  # torch 2.4 and 2.5
         added: list[Any] = torch.serialization.get_safe_globals()
         own.update({f'{cls.__module__}.{cls.__qualname__}': cls for cls in added if callable(cls)})
-    if isinstance(file, str | os.PathLike):
-        with open(file, 'rb') as opened:
-            return unpickler.load(opened, map_location, safe_globals(), own)
     return unpickler.load(file, map_location, safe_globals(), own)
 
 

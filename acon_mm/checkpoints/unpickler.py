@@ -11,11 +11,13 @@ arguments. Only a dict, a list, an array and the like can be filled, only by wha
 """
 
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import IO, Any, ClassVar, NamedTuple
 
 import torch
@@ -33,6 +35,7 @@ _OPERATIONS = (
     *('EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3', 'EMPTY_LIST', 'APPEND', 'APPENDS'),
     *('EMPTY_DICT', 'SETITEM', 'SETITEMS'),
 )
+_ZIP_START = b'PK\x03\x04'
 _DICTS = (dict, OrderedDict, Counter)
 _CHECKING = (
     pickled_numpy.PickledArray,
@@ -339,7 +342,7 @@ def load(
     restore = _restore_by(map_location)
     length = file.seek(0, 2)
     file.seek(0)
-    is_zip = file.read(4) == b'PK\x03\x04'
+    is_zip = file.read(4) == _ZIP_START
     file.seek(0)
     read = _load_archive if is_zip else _load_old_format
     return read(file, length, restore, (allowed or {}, own or {}))
@@ -372,15 +375,55 @@ def _read_storage(file: IO[bytes], num_bytes: int) -> torch.UntypedStorage:
     return content.untyped_storage()
 
 
+def check_before_torch(file: IO[bytes]) -> None:
+    """Check what torch's own reader believes: that a file is whole and takes no more memory.
+
+    Args:
+        file: A binary file that can be searched. It is left at its start.
+
+    Raises:
+        pickle.UnpicklingError: If a pickle names ``bytearray``, which makes one of any length.
+        RuntimeError: If it is a TorchScript archive.
+        ValueError: If a record of an archive is compressed, larger than the file or damaged.
+    """
+    length = file.seek(0, 2)
+    file.seek(0)
+    if file.read(4) == _ZIP_START:
+        with zipfile.ZipFile(file) as archive:
+            records = _checked_records(archive, length)
+            if damaged := archive.testzip():
+                raise ValueError(f'the record {damaged} is damaged')
+            with archive.open(records['data.pkl']) as content:
+                _refuse_bytearrays(content)
+    else:
+        file.seek(0)
+        # Three pickles about the format come before that of the content.
+        with suppress(MemoryError, ValueError):  # torch says what is wrong
+            for _ in range(4):
+                _refuse_bytearrays(file)
+    file.seek(0)
+
+
+def _refuse_bytearrays(content: IO[bytes]) -> None:
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name == 'GLOBAL' and str(argument).endswith(' bytearray'):
+            raise _refuse('builtins.bytearray')
+
+
+def _checked_records(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile.ZipInfo]:
+    records = {info.filename.partition('/')[2]: info for info in archive.infolist()}
+    if 'constants.pkl' in records:
+        raise RuntimeError('TorchScript archives hold programs and are not read')
+    for info in records.values():
+        # What is not compressed cannot be larger than the file.
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
+            raise ValueError(f'the record {info.filename} is compressed or too large')
+    return records
+
+
 def _load_archive(file: IO[bytes], length: int, restore: Restore, allowed: Allowed) -> Any:
     with zipfile.ZipFile(file) as archive:
-        records = {info.filename.partition('/')[2]: info for info in archive.infolist()}
-        if 'constants.pkl' in records:
-            raise RuntimeError('TorchScript archives hold programs and are not read')
-        for info in records.values():
-            # What is not compressed cannot be larger than the file.
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
-                raise ValueError(f'the record {info.filename} is compressed or too large')
+        records = _checked_records(archive, length)
         if 'byteorder' in records and archive.read(records['byteorder']) != sys.byteorder.encode():
             raise ValueError('it was written on a machine of another byte order')
         read: dict[tuple[str, str], torch.UntypedStorage] = {}

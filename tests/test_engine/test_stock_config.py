@@ -11,7 +11,10 @@ from mmengine.hooks import Hook
 from acon_mm.checkpoints import load_from_local
 from acon_mm.checkpoints.finding import find_newest_whole
 
-DOCUMENT = (Path(__file__).parents[2] / 'docs/reliability.md').read_text(encoding='utf-8')
+ROOT = Path(__file__).parents[2]
+DOCUMENT, README = (
+    (ROOT / name).read_text(encoding='utf-8') for name in ('docs/reliability.md', 'README.md')
+)
 
 # What makes it small; the data lie elsewhere.
 SMALL = """
@@ -55,6 +58,7 @@ class Kill(Hook):
 @pytest.mark.slow
 def test_the_lines_of_the_document_make_a_stock_run_exact(toy, digit_scenes, tmp_path):
     (lines,) = re.findall(r"```python\n(_base_ = 'mmdet::.*?)```", DOCUMENT, re.DOTALL)
+    assert lines in README
     path = tmp_path / 'stock.py'
     path.write_text(lines)
     (tmp_path / 'small.py').write_text(

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ class Kind(NamedTuple):
 
     Attributes:
         by_epoch: Which loop it has.
-        every_iteration: Whether it saves after each iteration, not after four.
+        every_iteration: Whether it saves after each iteration, not after four, and the best too.
         workers: How many workers load its data.
         processes: How many processes train; more than one are started by torchrun's agent.
     """
@@ -57,7 +58,11 @@ class Kind(NamedTuple):
         """Return the config of a training of 40 iterations."""
         changes: dict[str, Any] = {'train_dataloader.dataset.length': 12 * self.processes}
         if self.every_iteration:
-            changes['default_hooks.checkpoint'] = {'by_epoch': False, 'interval': 1}
+            changes['default_hooks.checkpoint'] = {
+                'by_epoch': False,
+                'interval': 1,
+                'save_best': 'acc',
+            }
         length = {'max_epochs': ITERATIONS // 4} if self.by_epoch else {'max_iters': ITERATIONS}
         return random_config(
             work_dir,
@@ -117,18 +122,26 @@ class Death(NamedTuple):
             return cls(instants.uniform(0, duration))
         return cls(None, instants.randint(1, CALLS_OF_SOME_SAVES))
 
-    def await_here(self, note: Path) -> None:
-        """Have this process die so; the file gets a letter before, ``c`` for a call."""
+    @contextmanager
+    def awaited(self, note: Path) -> Iterator[None]:
+        """Have this process die so in the body; the file gets a letter, ``c`` for a call."""
         if self.seconds is None:
             _die_at_call(self.call, partial(_append, note, 'c'))
-        elif not os.fork():
+            yield
+            return
+        victim = os.getpid()
+        killer = os.fork()
+        if not killer:
             # A process of its own, since Python's handlers of signals wait for system calls.
-            victim = os.getppid()
             time.sleep(self.seconds)
             if os.getppid() == victim:
-                _append(note, 't')
                 os.kill(victim, signal.SIGKILL)
+                _append(note, 't')
             os._exit(0)
+        yield
+        # A process that dies while it waits for torch's agent to end would block the agent.
+        os.kill(killer, signal.SIGKILL)
+        os.waitpid(killer, 0)
 
 
 def _append(path: Path, text: str) -> None:
@@ -137,15 +150,15 @@ def _append(path: Path, text: str) -> None:
 
 
 def _die_at_call(number: int, before: Callable[[], None]) -> None:
-    left = number
+    left, victim = number, os.getpid()
 
     def counted(function: Callable) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal left
-            left -= 1
+            left -= os.getpid() == victim  # not those of its workers
             if left == 0:
                 before()
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(victim, signal.SIGKILL)
             return function(*args, **kwargs)
 
         return call
@@ -206,9 +219,8 @@ def start(kind: Kind, cfg: Config, deaths: list[Death], note: Path, log: Path) -
 
 
 def _live(cfg: Config, death: Death | None, note: Path, launcher: str = 'none') -> None:
-    if death is not None:
-        death.await_here(note)
-    train(cfg, launcher)
+    with death.awaited(note) if death is not None else nullcontext():
+        train(cfg, launcher)
 
 
 def _run_agent(kind: Kind, cfg: Config, deaths: list[Death], note: Path) -> None:

@@ -13,9 +13,10 @@ from mmengine.hooks import CheckpointHook, Hook
 
 from acon_mm.checkpoints import load_from_local
 from acon_mm.checkpoints.finding import find_newest_whole
+from acon_mm.checkpoints.record import Digest
 from acon_mm.errors import UserError
 
-# What the save path asks the system for, besides `write`.
+# What the save path asks the system for, besides the writes of :class:`Digest`.
 CALLS = ('open', 'fsync', 'replace', 'unlink', 'remove', 'close')
 
 
@@ -40,6 +41,7 @@ def dying_after(allowed):
     with pytest.MonkeyPatch.context() as patch:
         for name in CALLS:
             patch.setattr(os, name, counted(getattr(os, name)))
+        patch.setattr(Digest, 'write', counted(Digest.write))
         yield made
 
 
@@ -94,7 +96,7 @@ def test_a_death_at_any_system_call_of_a_save_leaves_a_whole_checkpoint(toy, tmp
     hook = SaveAndDie(SAVES[save])
     toy(cfg, hook=hook)
     assert len(hook.found) > 10
-    assert {'fsync', 'replace', 'unlink'} <= hook.calls
+    assert {'write', 'fsync', 'replace', 'unlink'} <= hook.calls
     names = {path.name for path in hook.found}
     assert names == ({'epoch_4.pth', 'epoch_5.pth'} if save == 'next' else {'epoch_4.pth'})
 

@@ -27,6 +27,14 @@ def stack() -> str:
     return ', '.join(found) or 'none'
 
 
+def kernel() -> str:
+    """Return what computes ACON on the CPU, as the report of acon_mm says it."""
+    from acon_mm.ops import backend_report
+
+    line = backend_report().splitlines()[0]
+    return line.removeprefix('cpu: ').partition(',')[0]
+
+
 def outcome(path: Path) -> tuple[str, list[str]]:
     """Return the numbers of tests that passed, failed and were skipped, and the failures."""
     cases = list(ElementTree.parse(path).getroot().iter('testcase'))
@@ -65,7 +73,7 @@ def main() -> None:
     python = '.'.join(map(str, sys.version_info[:3]))
     line = (
         f'| {args.row} | {python} | {version("torch")} | {version("numpy")} | {stack()} | '
-        f'{numbers} | {date.today()} |'
+        f'{kernel()} | {numbers} | {date.today()} |'
     )
     page = args.page.read_text(encoding='utf-8')
     args.page.write_text(updated(page, args.row, line, failures), encoding='utf-8')

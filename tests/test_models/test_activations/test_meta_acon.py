@@ -218,6 +218,10 @@ def test_autocast_does_not_narrow_the_switching_factor(manner):
 @pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
 def test_a_module_of_half_precision_maps_its_own_dtype_to_itself(dtype):
     act = MetaAcon(8).to(dtype)
+    try:
+        act.fc1(torch.randn(2, 8, 1, 1, dtype=dtype))
+    except RuntimeError as error:  # torch 2.1
+        pytest.skip(f'this torch has no convolution of that dtype on the CPU: {error}')
     assert act(torch.randn(2, 8, 4, 4, dtype=dtype)).dtype == dtype
 
 

@@ -125,7 +125,6 @@ def test_what_is_no_picture_is_refused(image, models):
 def test_a_folder_is_predicted_as_its_pictures(scope, models, pictures, tmp_path):
     folder = str(Path(pictures[0]).parent)
     samples = inference(models[scope], folder)
-    assert [str(sample.img_path) for sample in samples] == pictures
     for sample, one in zip(samples, inference(models[scope], pictures), strict=True):
         of_folder, of_path = (re.sub(r'0x\w+', '', str(s.to_dict())) for s in (sample, one))
         assert of_folder == of_path

@@ -49,6 +49,7 @@ def quantize_model(
     out: str | os.PathLike,
     shape: tuple[int, int] = (224, 224),
     test: bool = False,
+    keep: Sequence[str] = (),
 ) -> QuantizedFile:
     """Export a classifier or a detector to ONNX with free sizes, and quantise it statically.
 
@@ -63,6 +64,7 @@ def quantize_model(
         out: The file to write, with the suffix ``.onnx``.
         shape: Height and width of the example that is exported.
         test: Whether to run both files on the test data of the config.
+        keep: Operators of ONNX that stay in float, such as ``'Sigmoid'``.
 
     Returns:
         What was written.
@@ -85,7 +87,7 @@ def quantize_model(
     with tempfile.TemporaryDirectory(prefix='.quantize-', dir=path.absolute().parent) as folder:
         source, target = Path(folder, 'float.onnx'), Path(folder, 'int8.onnx')
         export_model(cfg, checkpoint, 'onnx', source, shape, dynamic=True, exporter='torchscript')
-        _quantize(source, target, calibration(model, images))
+        _quantize(source, target, calibration(model, images), keep)
         files = (source, target)
         metrics = [evaluate(model, read(file, 'onnx')) for file in files] if test else []
         sizes = (source.stat().st_size, target.stat().st_size)
@@ -141,8 +143,9 @@ def _prepared(model: BaseModel, batch: Any) -> dict[str, Any]:
     return model.data_preprocessor(batch, False)
 
 
-def _quantize(source: Path, target: Path, images: Iterator[Tensor]) -> None:
+def _quantize(source: Path, target: Path, images: Iterator[Tensor], keep: Sequence[str]) -> None:
     with requires_extra('deploy', 'quantising an ONNX file'):
+        import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -154,10 +157,12 @@ def _quantize(source: Path, target: Path, images: Iterator[Tensor]) -> None:
     folded = source.with_name('folded.onnx')
     # onnxruntime's symbolic shapes do not know all operators, and free sizes do not need them.
     quant_pre_process(source, folded, skip_symbolic_shape=True)
+    nodes = onnx.load(folded).graph.node
     quantize_static(
         folded,
         target,
         Reader(),
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        nodes_to_exclude=[node.name for node in nodes if node.op_type in keep],
     )

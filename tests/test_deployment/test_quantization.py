@@ -44,6 +44,8 @@ def test_an_int8_file_is_near_its_model(tiny, digit_scenes, tmp_path):
     counts = operators(out, 'onnx')[1]
     assert counts['QuantizeLinear'] > counts['Conv'] > 0
     assert out.stat().st_size == file.sizes[1]
+    kept = quantize_model(cfg, checkpoint, images, tmp_path / 'k.onnx', (64, 64), keep=['Sigmoid'])
+    assert operators(kept.path, 'onnx')[1]['QuantizeLinear'] < counts['QuantizeLinear']
     model = get_model(cfg, checkpoint)
     inputs = torch.cat(list(calibration(model, images)))
     with torch.no_grad():

@@ -27,6 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--test', action='store_true', help='run the float and the INT8 file on the test data'
     )
+    parser.add_argument(
+        '--keep', nargs='+', default=(), metavar='OPERATOR', help='stays in float, as in Sigmoid'
+    )
     return parser
 
 

@@ -6,8 +6,8 @@ The folder holds ``images`` with ``annotations`` (COCO), ``leftImg8bit`` with ``
 
 import argparse
 
-# Defaults and help. A test compares the defaults with those of acon_mm.datasets.BuildOptions, whose
-# import takes seconds, which --help should not.
+# Defaults and help. A test compares the defaults with those of acon_mm.datasets.BuildOptions.
+# Its import takes seconds, which --help should not.
 OPTIONS = {
     'num_train': (800, 'number of training scenes'),
     'num_val': (200, 'number of validation scenes'),

@@ -17,11 +17,10 @@ from rich.progress import track
 
 from acon_mm.errors import UserError
 
-from .inference import inference, read_image
+from .inference import IMAGE_SUFFIXES, files_in, inference, read_image
 from .models import get_model
 from .visualization import draw_sample
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
@@ -114,8 +113,7 @@ def _files(inputs: Sequence[str | os.PathLike], skipped: dict[str, str]) -> Iter
     for given in inputs:
         path = Path(given).expanduser()
         if path.is_dir():
-            suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-            files = sorted(p for p in path.rglob('*') if p.suffix.lower() in suffixes)
+            files = files_in(path, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
             if not files:
                 skipped[str(path)] = f'folder {str(path)!r} has no pictures and no videos'
             yield from files

@@ -74,6 +74,8 @@ def get_model(
         )
     cfg = load_config(_find(model), {'model': kwargs} if kwargs else None)
     require_keys(cfg, 'model', 'default_scope')
+    if cfg.get('data_preprocessor'):  # a runner gives it to the model in the same way
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         network = MODELS.build(cfg.model)
         meta = _dataset_meta(cfg)

@@ -90,8 +90,6 @@ def export_model(
         raise UserError(f'exporter={exporter!r} must be one of {", ".join(EXPORTERS)}')
     cfg = load_config(config, cfg_options)
     require_keys(cfg, 'model', 'default_scope')
-    if cfg.get('data_preprocessor'):  # a runner gives it as a default
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     path = Path(out or Path(cfg.filename or 'model').with_suffix(SUFFIXES[to]).name).expanduser()
     if path.suffix != SUFFIXES[to] or not path.absolute().parent.is_dir():
         raise UserError(

@@ -1,7 +1,10 @@
 """Predictions of our functions are those of the libraries' own, which take our configs too."""
 
 import json
+import pickle
+import re
 import shutil
+from pathlib import Path
 
 import mmcv
 import numpy as np
@@ -15,6 +18,8 @@ from mmseg.apis import inference_model as inference_segmentor
 
 from acon_mm import config_path
 from acon_mm.apis import get_model, inference, list_models
+from acon_mm.apis import test as run_test
+from acon_mm.apis.config import load_config
 from acon_mm.apis.demo import demo
 from acon_mm.errors import UserError
 
@@ -114,6 +119,57 @@ def test_what_is_no_picture_is_refused(image, models):
     with pytest.raises(UserError) as error:
         inference(models['mmpretrain'], image)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('scope', NAMES)
+def test_a_folder_is_predicted_as_its_pictures(scope, models, pictures, tmp_path):
+    folder = str(Path(pictures[0]).parent)
+    samples = inference(models[scope], folder)
+    for sample, one in zip(samples, inference(models[scope], pictures), strict=True):
+        of_folder, of_path = (re.sub(r'0x\w+', '', str(s.to_dict())) for s in (sample, one))
+        assert of_folder == of_path
+    with pytest.raises(UserError, match='has no pictures'):
+        inference(models[scope], tmp_path)
+
+
+@pytest.mark.parametrize('scope', NAMES)
+def test_a_broken_file_is_named(scope, models, tmp_path):
+    broken = tmp_path / 'broken.jpg'
+    broken.write_bytes(b'no picture')
+    with pytest.raises(UserError, match=r"broken\.jpg' cannot be decoded"):
+        inference(models[scope], broken)
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_stock_inferencers_predict_a_folder(scope, checkpoints, pictures):
+    folder = str(Path(pictures[0]).parent)
+    if scope == 'mmdet':
+        inferencer = DetInferencer(
+            config_path(NAMES[scope]), checkpoints[scope], device='cpu', show_progress=False
+        )
+        found = inferencer(folder, no_save_vis=True, return_datasamples=True)['predictions']
+    else:
+        inferencer = MMSegInferencer(config_path(NAMES[scope]), checkpoints[scope], device='cpu')
+        found = inferencer(folder, return_datasamples=True)
+    assert len(found) == len(pictures)
+
+
+def test_a_data_preprocessor_beside_the_model_counts_as_in_a_test(
+    checkpoints, digit_scenes, tmp_path
+):
+    # mmpretrain's configs have it there.
+    cfg = load_config(config_path(NAMES['mmpretrain']))
+    del cfg.model.data_preprocessor
+    cfg.data_preprocessor = dict(mean=[120.0, 110.0, 100.0], std=[6.0, 5.0, 4.0], to_rgb=True)
+    cfg.test_dataloader.dataset.data_root = str(digit_scenes / 'imagenet')
+    out = tmp_path / 'out.pkl'
+    run_test(cfg, checkpoints['mmpretrain'], out=out, work_dir=tmp_path / 'work')
+    tested = pickle.loads(out.read_bytes())
+    model = get_model(cfg, checkpoints['mmpretrain'])
+    samples = inference(model, [result['img_path'] for result in tested])
+    assert len(tested) > 1
+    for sample, result in zip(samples, tested, strict=True):
+        torch.testing.assert_close(sample.pred_score, result['pred_score'])
 
 
 def test_digit_configs_have_names():

@@ -1,9 +1,12 @@
 import runpy
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from acon_mm.datasets import BuildOptions
 
 SCRIPT = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_digit_scenes.py'
 
@@ -25,3 +28,11 @@ def test_a_bad_value_gets_one_sentence_and_a_status(tmp_path, monkeypatch, capsy
     sentence = 'num_val must be a whole number from 1 up, got 0.'
     assert capsys.readouterr().err == f'make_digit_scenes.py: {sentence}\n'
     assert not list(tmp_path.iterdir())
+
+
+def test_the_defaults_are_those_of_the_function():
+    options = runpy.run_path(str(SCRIPT))['OPTIONS']
+    assert BuildOptions(**{name: default for name, (default, _) in options.items()}) == (
+        BuildOptions()
+    )
+    assert list(options) == [field.name for field in fields(BuildOptions)]

@@ -8,6 +8,8 @@ import pytest
 SCRIPTS = [
     *('train.py', 'test.py', 'demo.py'),
     *('analysis_tools/get_flops.py', 'analysis_tools/paper_tables.py'),
+    'dataset_converters/make_digit_scenes.py',
+    *('deployment/export.py', 'deployment/quantize.py'),
     *('misc/check_config.py', 'misc/check_dataset.py'),
     'model_converters/official_to_acon_mm.py',
     'visualization/plot_activations.py',

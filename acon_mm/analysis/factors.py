@@ -86,11 +86,7 @@ def record_pictures(
         with record_factors(model) as layers:
             inference(model, recording.pictures[name])
         recording.layers[name] = layers
-    if not recording.names():
-        raise UserError(
-            f'{title!r} has no switching factors; give a model with acon_mm.AconA, acon_mm.AconB, '
-            'acon_mm.AconC or acon_mm.MetaAcon'
-        )
+    _require_layers(recording.names(), repr(title))
     return recording
 
 
@@ -101,15 +97,50 @@ def layer_of(recording: Recording, name: str | None) -> str:
         UserError: If there is no such layer, or several.
     """
     names = recording.names()
-    if name is None:
-        return names[-1]
+    return names[-1] if name is None else _find(names, name, repr(recording.title))
+
+
+def _find(names: Sequence[str], name: str, owner: str) -> str:
     found = [n for n in names if n == name] or [n for n in names if n.endswith(f'.{name}')]
     if len(found) != 1:
         raise UserError(
-            f'layer {name!r} must name one of the layers of {recording.title!r}: '
-            f'{", ".join(names)}'
+            f'layer {name!r} must name one of the layers of {owner}: {", ".join(names)}'
         )
     return found[0]
+
+
+def _require_layers(names: Sequence[str], owner: str) -> None:
+    if not names:
+        raise UserError(
+            f'{owner} has no switching factors; give a model with acon_mm.AconA, acon_mm.AconB, '
+            'acon_mm.AconC or acon_mm.MetaAcon'
+        )
+
+
+def record_layers(
+    model: BaseModel, names: Sequence[str] | None, image: str | os.PathLike | None = None
+) -> dict[str, LayerFactors]:
+    """Record some layers of a model, for a picture if there is one.
+
+    Args:
+        model: A classifier, detector or segmentor of :func:`acon_mm.apis.get_model`.
+        names: The layers, by their names or the ends of their names. Defaults to the first, the
+            middle and the last one.
+        image: The path of a picture, which the factors of Meta-ACON need.
+
+    Raises:
+        UserError: If there is no such layer.
+    """
+    with record_factors(model) as layers:
+        if image is not None:
+            inference(model, image)
+    called = [name for name, layer in layers.items() if layer.calls or image is None]
+    _require_layers(called, 'the model')
+    if names is None:
+        chosen = list(dict.fromkeys(called[i] for i in (0, len(called) // 2, -1)))
+    else:
+        chosen = [_find(called, name, 'the model') for name in names]
+    return {name: layers[name] for name in chosen}
 
 
 def table_rows(recordings: Sequence[Recording]) -> Iterator[dict[str, Any]]:

@@ -119,7 +119,9 @@ def draw_improvements(found: Improvements) -> 'Figure':
     with new_figure(inches, 4.5) as figure:
         axes = figure.subplots()
         for index, title in enumerate(titles):
-            places, means, ranges = [], [], ([], [])
+            places: list[float] = []
+            means: list[float] = []
+            ranges: tuple[list[float], list[float]] = ([], [])
             for place, group in enumerate(found.groups.values()):
                 if values := group.get(title):
                     mean = sum(values) / len(values)

@@ -55,7 +55,9 @@ MODELS: Any
 MODEL_WRAPPERS: Any
 HOOKS: Any
 LOOPS: Any
+DATASETS: Any
 if has_openmmlab():
+    from mmengine.registry import DATASETS as MMENGINE_DATASETS
     from mmengine.registry import HOOKS as MMENGINE_HOOKS
     from mmengine.registry import LOOPS as MMENGINE_LOOPS
     from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
@@ -74,6 +76,12 @@ if has_openmmlab():
     )
     LOOPS = Registry(
         'loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['acon_mm.engine.loops']
+    )
+    DATASETS = Registry(
+        'dataset',
+        parent=MMENGINE_DATASETS,
+        scope=SCOPE,
+        locations=['acon_mm.datasets.digit_segmentation'],
     )
 else:
     MODELS = TorchModels()

@@ -9,7 +9,17 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest to the highest: each may import those before it.
 LAYERS = (
-    *('version', '_stack', 'errors', '_mim', 'ops', 'registry', 'checkpoints', 'acon_mm'),
+    *(
+        'version',
+        '_stack',
+        'errors',
+        'progress',
+        '_mim',
+        'ops',
+        'registry',
+        'checkpoints',
+        'acon_mm',
+    ),
     *('datasets', 'models', 'utils', 'engine', 'apis', 'analysis', 'deployment', 'tools'),
 )
 FILES = sorted([*ROOT.glob('acon_mm/**/*.py'), *ROOT.glob('tools/**/*.py')])

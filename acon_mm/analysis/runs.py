@@ -88,8 +88,13 @@ def latest_test_record(work_dir: str | os.PathLike, run: str = '*') -> dict:
     return records[-1] if records else {}
 
 
+def scalar_records(run: Path) -> Iterator[dict]:
+    """Yield what the local visualizer backend of a run logged, a record for each time."""
+    return _records(run / 'vis_data' / 'scalars.json')
+
+
 def _last_validation(run: Path) -> dict:
-    records = list(_records(run / 'vis_data' / 'scalars.json'))
+    records = list(scalar_records(run))
     return next((record for record in reversed(records) if metrics_of(record)), {})
 
 

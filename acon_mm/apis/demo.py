@@ -13,9 +13,9 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from rich.progress import track
 
 from acon_mm.errors import UserError
+from acon_mm.progress import track
 
 from .inference import IMAGE_SUFFIXES, files_in, inference, read_image
 from .models import get_model
@@ -55,7 +55,7 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     predictions: dict[str, list] = {}
     skipped: dict[str, str] = {}
-    for path, name in track(_named(_files(inputs, skipped)), description='Predicting'):
+    for path, name in track(_named(_files(inputs, skipped)), 'Predicting'):
         one = _video if path.suffix.lower() in VIDEO_SUFFIXES else _picture
         try:
             predictions[str(path)] = one(network, path, folder / name, score_thr)

@@ -24,9 +24,7 @@ def write_scenes(root: Path, split: str, scenes: Iterable[Scene]) -> None:
     row of scikit-learn's ``load_digits`` that a digit was drawn from.
 
     Cityscapes: ``leftImg8bit`` images and ``gtFine`` label maps of train ids, 0 … 9 for the digits
-    and 10 for the background. mmseg's ``CityscapesDataset`` accepts only class names of
-    Cityscapes, so a config reads this folder with ``metainfo=dict(classes=...)`` naming the first
-    eleven of them: 'road' is the digit 0 and so on; the background, 10, is 'sky'.
+    and 10 for the background. :class:`.DigitSceneDataset` reads them.
 
     Args:
         root: The dataset's folder.

@@ -18,12 +18,16 @@ from acon_mm.registry import type_name
 DIGIT_SCENES = 'digit_scenes'
 
 _IMAGENET = 'ImageNet: one folder of images per class, train/CLASS/*.JPEG and val/CLASS/*.JPEG'
+_CITYSCAPES = (
+    'Cityscapes: leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
+    'gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png'
+)
 # The first key that is part of the name of a dataset or metric counts.
 _LAYOUTS = {
     'Coco': 'COCO: annotations/instances_{train2017,val2017}.json beside the image folders '
     'train2017/ and val2017/',
-    'Cityscapes': 'Cityscapes: leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and '
-    'gtFine/{train,val}/CITY/*_gtFine_labelTrainIds.png',
+    'Cityscapes': _CITYSCAPES,
+    'DigitScene': _CITYSCAPES,
     'ImageNet': _IMAGENET,
     'CustomDataset': _IMAGENET,
 }

@@ -40,14 +40,7 @@ model = dict(
 )
 
 data_root = 'data/digit_scenes/'
-# mmseg's Cityscapes accepts its own class names alone: 'road' is the digit 0, 'sidewalk' 1 and so
-# on, and 'sky' the background.
-metainfo = dict(
-    classes=(
-        *('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light'),
-        *('traffic sign', 'vegetation', 'terrain', 'sky'),
-    )
-)
+dataset_type = 'acon_mm.DigitSceneDataset'
 # No flip: a mirrored digit is another sign.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -72,13 +65,13 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
+    dataset=dict(type=dataset_type, data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=8,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline),
+    dataset=dict(type=dataset_type, data_root=data_root, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 

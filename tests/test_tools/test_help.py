@@ -12,7 +12,8 @@ SCRIPTS = [
     *('deployment/export.py', 'deployment/quantize.py'),
     *('misc/check_config.py', 'misc/check_dataset.py'),
     'model_converters/official_to_acon_mm.py',
-    'visualization/plot_activations.py',
+    *('visualization/compare_models.py', 'visualization/plot_activations.py'),
+    *('visualization/plot_logs.py', 'visualization/vis_beta.py'),
 ]
 
 

@@ -1,7 +1,6 @@
 """Read every annotation and image that a config names: exit status 1 and a line for each fault."""
 
 import argparse
-import sys
 from functools import partial
 
 SPLITS = ('train', 'val', 'test')
@@ -18,18 +17,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the faults and return the exit status."""
-    from mmengine.utils import track_iter_progress
-
     from acon_mm.apis.config import load_config
     from acon_mm.engine.data_check import check_data
     from acon_mm.engine.dataset_check import dataset_faults, fault_lines
+    from acon_mm.progress import track
 
     cfg = load_config(arguments.config)
     check_data(cfg, tuple(arguments.splits))
-    track = partial(track_iter_progress, file=sys.stderr) if sys.stderr.isatty() else iter
+    show = partial(track, description='Reading')
     faults = list(
         dataset_faults(
-            cfg, arguments.splits, read_images=not arguments.annotations_only, track=track
+            cfg, arguments.splits, read_images=not arguments.annotations_only, track=show
         )
     )
     for line in fault_lines(faults):
